@@ -1,0 +1,90 @@
+"""What is measured on a device, how, and what came back."""
+
+from __future__ import annotations
+
+import enum
+import statistics
+from dataclasses import dataclass, field
+
+from tailorbird.types.tensor import TensorSpec
+
+
+class Verdict(str, enum.Enum):
+    """Whether a batch of timings can be trusted."""
+
+    OK = "ok"
+    NOISY = "noisy"  # the CPU-time spread is above 3 %
+    CONTENDED = "contended"  # others used the core: the wall clock is inflated, CPU time is usable
+    THROTTLED = "throttled"  # the clock or a throttle flag changed during the batch
+    UNSTABLE = "unstable"  # the timings drift from the first third to the last
+
+
+class ModuleKind(str, enum.Enum):
+    """How the agent loads and calls a candidate."""
+
+    TVM_KERNEL = "tvm-kernel"  # a shared library whose `main` takes DLTensors (a MetaSchedule candidate)
+    TVM_MODEL = "tvm-model"  # a Relax VM executable
+    LITERT_MODEL = "litert-model"  # a .tflite flatbuffer
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One module to be timed. `args` are all DLTensor arguments for a kernel (outputs included), the inputs for a model."""
+
+    kind: ModuleKind
+    module: bytes
+    args: tuple[TensorSpec, ...]
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TimingProtocol:
+    """Stop after both min_runs and min_seconds are reached, or at max_seconds; threads is the runtime's thread count."""
+
+    mode: str
+    min_runs: int
+    min_seconds: float
+    max_seconds: float
+    threads: int = 1
+
+
+QUICK = TimingProtocol("quick", min_runs=20, min_seconds=0.5, max_seconds=10.0)
+STANDARD = TimingProtocol("standard", min_runs=100, min_seconds=5.0, max_seconds=30.0)
+KERNEL = TimingProtocol("kernel", min_runs=20, min_seconds=0.05, max_seconds=2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Timings of one candidate: raw samples in microseconds per run, both clocks, and a verdict.
+
+    A candidate that failed has `error` set and no samples: failures are values.
+    """
+
+    label: str
+    wall_us: tuple[float, ...] = ()
+    cpu_us: tuple[float, ...] = ()
+    verdict: Verdict = Verdict.OK
+    verdict_reason: str = ""
+    error: str = ""
+    environment: tuple[tuple[str, str], ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are timings at all (see verdict for their quality)."""
+        return not self.error and bool(self.cpu_us)
+
+    @property
+    def cpu_median_us(self) -> float:
+        """Median on-CPU time per run, microseconds: the figure for decisions on busy boards."""
+        return statistics.median(self.cpu_us)
+
+    @property
+    def wall_median_us(self) -> float:
+        """Median wall time per run, microseconds."""
+        return statistics.median(self.wall_us)
+
+    @property
+    def cpu_mad_us(self) -> float:
+        """Median absolute deviation of the on-CPU time, microseconds."""
+        middle = self.cpu_median_us
+        return statistics.median(abs(x - middle) for x in self.cpu_us)
