@@ -1,0 +1,95 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ModuleKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODULE_KIND_UNSPECIFIED: _ClassVar[ModuleKind]
+    MODULE_KIND_TVM_KERNEL: _ClassVar[ModuleKind]
+    MODULE_KIND_TVM_MODEL: _ClassVar[ModuleKind]
+    MODULE_KIND_LITERT_MODEL: _ClassVar[ModuleKind]
+
+class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VERDICT_UNSPECIFIED: _ClassVar[Verdict]
+    VERDICT_OK: _ClassVar[Verdict]
+    VERDICT_NOISY: _ClassVar[Verdict]
+    VERDICT_CONTENDED: _ClassVar[Verdict]
+    VERDICT_THROTTLED: _ClassVar[Verdict]
+    VERDICT_UNSTABLE: _ClassVar[Verdict]
+MODULE_KIND_UNSPECIFIED: ModuleKind
+MODULE_KIND_TVM_KERNEL: ModuleKind
+MODULE_KIND_TVM_MODEL: ModuleKind
+MODULE_KIND_LITERT_MODEL: ModuleKind
+VERDICT_UNSPECIFIED: Verdict
+VERDICT_OK: Verdict
+VERDICT_NOISY: Verdict
+VERDICT_CONTENDED: Verdict
+VERDICT_THROTTLED: Verdict
+VERDICT_UNSTABLE: Verdict
+
+class TensorSpec(_message.Message):
+    __slots__ = ("name", "datatype", "shape")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DATATYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    datatype: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., datatype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class TimingProtocol(_message.Message):
+    __slots__ = ("mode", "min_runs", "min_time_ms", "max_time_ms", "threads")
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    MIN_RUNS_FIELD_NUMBER: _ClassVar[int]
+    MIN_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    MAX_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    THREADS_FIELD_NUMBER: _ClassVar[int]
+    mode: str
+    min_runs: int
+    min_time_ms: int
+    max_time_ms: int
+    threads: int
+    def __init__(self, mode: _Optional[str] = ..., min_runs: _Optional[int] = ..., min_time_ms: _Optional[int] = ..., max_time_ms: _Optional[int] = ..., threads: _Optional[int] = ...) -> None: ...
+
+class Candidate(_message.Message):
+    __slots__ = ("kind", "sha256", "args", "label")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    ARGS_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    kind: ModuleKind
+    sha256: str
+    args: _containers.RepeatedCompositeFieldContainer[TensorSpec]
+    label: str
+    def __init__(self, kind: _Optional[_Union[ModuleKind, str]] = ..., sha256: _Optional[str] = ..., args: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., label: _Optional[str] = ...) -> None: ...
+
+class Measurement(_message.Message):
+    __slots__ = ("label", "wall_us", "cpu_us", "verdict", "verdict_reason", "error", "environment")
+    class EnvironmentEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    WALL_US_FIELD_NUMBER: _ClassVar[int]
+    CPU_US_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_REASON_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    wall_us: _containers.RepeatedScalarFieldContainer[float]
+    cpu_us: _containers.RepeatedScalarFieldContainer[float]
+    verdict: Verdict
+    verdict_reason: str
+    error: str
+    environment: _containers.ScalarMap[str, str]
+    def __init__(self, label: _Optional[str] = ..., wall_us: _Optional[_Iterable[float]] = ..., cpu_us: _Optional[_Iterable[float]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., verdict_reason: _Optional[str] = ..., error: _Optional[str] = ..., environment: _Optional[_Mapping[str, str]] = ...) -> None: ...
