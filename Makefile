@@ -1,0 +1,66 @@
+# The only commands to know: demo, test, lint. All set themselves up; a stamp file makes the second run quick.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q
+DATA   ?= $(TAILORBIRD_DATA)
+
+.PHONY: demo test test-slow lint format protos bench oracle clean help
+
+help:
+	@echo "make demo        run the whole pipeline on this machine"
+	@echo "make test        the quick tests          make test-slow   the rest"
+	@echo "make lint        ruff, mypy, pyright, import contracts, generated code"
+	@echo "make bench       benchmarks, one JSON object each (SUITE=quick|full)"
+	@echo "make protos      regenerate the code beside each .proto"
+	@echo "make oracle      .venv-oracle with litert-torch, the converter some slow tests compare with"
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# What a user needs, and what a developer needs on top.
+$(VENV)/.host: pyproject.toml | $(VENV)/bin/python
+	$(PIP) -e '.[host]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(PIP) -e '.[dev]'
+	@touch $(VENV)/.host $@
+
+.venv-oracle/.done:
+	$(PYTHON) -m venv .venv-oracle
+	.venv-oracle/bin/python -m pip --disable-pip-version-check install -q 'litert-torch==0.10.0' 'torch>=2.13,<2.14'
+	@touch $@
+
+demo: $(VENV)/.host
+	$(BIN)/tailorbird demo $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+test-slow: $(VENV)/.dev oracle
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python protos/generate.py --check
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+protos: $(VENV)/.dev
+	$(BIN)/python protos/generate.py
+
+SUITE ?= quick
+bench: $(VENV)/.dev
+	$(BIN)/python -m tests.bench.agent --suite $(SUITE)
+
+oracle: .venv-oracle/.done
+
+clean:
+	rm -rf $(VENV) .venv-oracle build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
