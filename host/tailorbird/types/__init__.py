@@ -2,7 +2,20 @@
 
 from tailorbird.types.bundle import Artifact, BlobRef, Compatible, Manifest, ManifestRung, RuntimeBlob
 from tailorbird.types.config import Config
+from tailorbird.types.deployment import (
+    AgentStatus,
+    BlobState,
+    Deployment,
+    DeploymentState,
+    Event,
+    Figure,
+    LeaseGrant,
+    Policy,
+    RungStatus,
+)
 from tailorbird.types.device import Cache, DeviceCard, Reading, Sensors
+from tailorbird.types.inference import Inference
+from tailorbird.types.kernel import KernelSpec
 from tailorbird.types.ladder import Ladder, Rung
 from tailorbird.types.measurement import (
     KERNEL,
@@ -21,20 +34,31 @@ __all__ = [
     "KERNEL",
     "QUICK",
     "STANDARD",
+    "AgentStatus",
     "Artifact",
     "BlobRef",
+    "BlobState",
     "Cache",
     "Candidate",
     "Compatible",
     "Config",
+    "Deployment",
+    "DeploymentState",
     "DeviceCard",
+    "Event",
+    "Figure",
+    "Inference",
+    "KernelSpec",
     "Ladder",
+    "LeaseGrant",
     "Manifest",
     "ManifestRung",
     "Measurement",
     "ModuleKind",
+    "Policy",
     "Reading",
     "Rung",
+    "RungStatus",
     "RuntimeBlob",
     "Sensors",
     "TensorSpec",

@@ -32,7 +32,9 @@ class Config:
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
-        return json.dumps({"sizes": dict(self.sizes), "skipped": list(self.skipped)}, sort_keys=True, separators=(",", ":"))
+        return json.dumps(
+            {"sizes": dict(self.sizes), "skipped": list(self.skipped)}, sort_keys=True, separators=(",", ":")
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Config:
@@ -40,7 +42,9 @@ class Config:
         data = json.loads(text)
         if not isinstance(data, dict) or set(data) - {"sizes", "skipped"}:
             raise ValueError(f"not a configuration: {text[:80]!r}")
-        return cls.of({str(k): int(v) for k, v in data.get("sizes", {}).items()}, [str(s) for s in data.get("skipped", [])])
+        return cls.of(
+            {str(k): int(v) for k, v in data.get("sizes", {}).items()}, [str(s) for s in data.get("skipped", [])]
+        )
 
     @property
     def key(self) -> str:
