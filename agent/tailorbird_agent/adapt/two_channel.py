@@ -1,0 +1,149 @@
+"""The default policy: a speed factor from on-CPU time, and off-CPU waits as a process of their own.
+
+A single slowdown factor is the wrong model on a shared CPU: heat, clock and memory bandwidth multiply a request's time,
+other processes add to it. The two are told apart by the request's on-CPU time, and each predicts differently for a
+larger rung. See `conditions` for the model, `waits` for the second channel, `counterfactual` for the explanations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tailorbird_agent.adapt.conditions import Conditions
+from tailorbird_agent.adapt.counterfactual import TwoChannelOutlook
+from tailorbird_agent.adapt.ladder import Ladder
+from tailorbird_agent.adapt.policy import Decision, LadderPolicy
+from tailorbird_agent.adapt.switch import Cause, Switch
+from tailorbird_agent.adapt.waits import Waits
+
+
+@dataclass(frozen=True, slots=True)
+class TwoChannelSettings:
+    """Half-lives, dwell and probe are counted in requests. The defaults were fixed before the held-out recordings."""
+
+    half_life: float = 64.0  # of the wait rate
+    fast_half_life: float = 8.0  # of its fast twin, which catches bursts
+    risk: float = 0.5  # standard deviations added to the wait rate
+    gain: float = 0.004  # expected accuracy that a move must win
+    dwell: int = 6  # requests before an up-move; doubles, up to dwell_max, with each up-move that fails
+    dwell_max: int = 512
+    probe: int = 16  # requests within which a miss makes an up-move a failed one
+    wait_floor_us: float = 150.0  # shorter waits are interrupts and timer noise
+    spread_floor: float = 0.04  # relative spread of on-CPU time that is always reckoned with
+
+
+class TwoChannel(LadderPolicy):
+    """Highest expected accuracy; down at once, up after a dwell that backs off when probing upwards fails."""
+
+    def __init__(self, ladder: Ladder, settings: TwoChannelSettings | None = None) -> None:
+        super().__init__("two-channel", ladder)
+        self._settings = settings or TwoChannelSettings()
+        self._waits = Waits(self._settings.half_life, self._settings.fast_half_life, self._settings.risk)
+        self._speed = 1.0
+        self._spread = 0.03
+        self._since = 10**9
+        self._dwell = self._settings.dwell
+        self._probing = 0
+        self._before = self._conditions()
+        self._deadline_before_us: float | None = None
+
+    @property
+    def speed(self) -> float:
+        """Factor on the profiled on-CPU time: 1 as profiled, 2 half as fast."""
+        return self._speed
+
+    @property
+    def hit_rate_hz(self) -> float:
+        """Waits per second spent on the CPU, risk margin included."""
+        return self._waits.rate_per_us * 1e6
+
+    def choose(self, deadline_us: float, cap: int, now_s: float, cap_cause: Cause = Cause.OPERATOR) -> Decision:
+        """The rung with the highest expected accuracy, if it is worth the move."""
+        if self._deadline_before_us is None:
+            self._deadline_before_us = deadline_us
+        top = self._top(cap)
+        seen = self._conditions()
+        chances = [seen.p_on_time(rung.cpu_us, deadline_us) for rung in self.ladder[: top + 1]]
+        expected = [rung.accuracy * chance for rung, chance in zip(self.ladder, chances, strict=False)]
+        best = max(range(top + 1), key=expected.__getitem__)
+        held = min(self.current, top)
+        threshold = self._settings.gain
+        target = held
+        if expected[best] <= threshold:
+            target = 0  # nothing will be on time; the smallest rung catches up first
+        elif expected[best] - expected[held] > threshold and (best < held or self._since >= self._dwell):
+            target = best
+        self._since += 1
+        if target == self.current:
+            return self._steady[target]
+        switch = self._move(target, top, seen, chances, expected, deadline_us, now_s, cap_cause)
+        return Decision(target, switch)
+
+    def observe(self, rung: int, wall_us: float, cpu_us: float, deadline_us: float, now_s: float) -> None:  # noqa: ARG002
+        """Update both channels, and judge the last up-move."""
+        settings = self._settings
+        off = cpu_us / self.ladder[rung].cpu_us - self._speed
+        # A large step is followed faster than noise; its size counts at most half in the spread.
+        weight = 0.35 if abs(off) > 3.0 * settings.spread_floor * self._speed else 0.2
+        self._speed += weight * off
+        self._spread += 0.1 * (min(abs(off) / self._speed, 0.5) - self._spread)
+        wait_us = wall_us - cpu_us
+        self._waits.add(cpu_us, wait_us if wait_us > settings.wait_floor_us else None)
+        if self._probing:
+            self._probing -= 1
+            if wall_us > deadline_us:
+                self._dwell = min(2 * self._dwell, settings.dwell_max)
+                self._probing = 0
+            elif self._probing == 0:
+                self._dwell = max(settings.dwell, self._dwell // 2)
+
+    def _conditions(self) -> Conditions:
+        spread = max(self._spread, self._settings.spread_floor)
+        return Conditions(self._speed, spread, self._waits.rate_per_us, self._waits.sums)
+
+    def _move(
+        self,
+        target: int,
+        top: int,
+        seen: Conditions,
+        chances: list[float],
+        expected: list[float],
+        deadline_us: float,
+        now_s: float,
+        cap_cause: Cause,
+    ) -> Switch:
+        """Take the rung and write down why."""
+        source = self.current
+        old, new = self.ladder[source], self.ladder[target]
+        before, self._before = self._before, seen
+        deadline_before_us, self._deadline_before_us = self._deadline_before_us or deadline_us, deadline_us
+        outlook = TwoChannelOutlook(seen, deadline_us, old, new, self._settings.gain, Cause.DEADLINE)
+        channel = outlook.attribute(before, deadline_before_us)
+        cause = self._cause(target, top, cap_cause, channel)
+        others = [index for index in range(top + 1) if index != target]
+        runner_up = max(others, key=expected.__getitem__) if others else None
+        p_from = chances[source] if source <= top else seen.p_on_time(old.cpu_us, deadline_us)
+        self.current = target
+        self._since = 1
+        self._probing = self._settings.probe if target > source else 0
+        return Switch(
+            now_s,
+            source,
+            target,
+            old.name,
+            new.name,
+            cause,
+            deadline_us,
+            speed_before=before.speed,
+            speed_after=seen.speed,
+            hit_rate_before_hz=before.hit_rate_per_us * 1e6,
+            hit_rate_after_hz=seen.hit_rate_per_us * 1e6,
+            wait_us=seen.sums.one[len(seen.sums.one) // 2] if seen.sums.one else None,
+            p_from=p_from,
+            p_to=chances[target],
+            gain=expected[target] - old.accuracy * p_from,
+            runner_up=runner_up,
+            runner_up_name=None if runner_up is None else self.ladder[runner_up].name,
+            runner_up_utility=None if runner_up is None else expected[runner_up],
+            outlook=TwoChannelOutlook(seen, deadline_us, old, new, self._settings.gain, channel),
+        )

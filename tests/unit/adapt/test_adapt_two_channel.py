@@ -1,0 +1,130 @@
+import pytest
+from adapt_scenes import DEADLINE_US, LADDER, serve
+
+from tailorbird_agent.adapt import Cause, RungProfile, make_policy
+
+
+def settled():
+    policy = make_policy("two-channel", LADDER)
+    serve(policy, 100)
+    return policy
+
+
+def test_a_calm_device_gets_the_largest_rung_from_the_first_request():
+    rungs, switches = serve(make_policy("two-channel", LADDER), 200)
+    assert set(rungs) == {4}
+    assert switches == []
+
+
+def test_a_two_fold_slowdown_is_answered_within_eight_requests_and_undone_when_it_ends():
+    policy = settled()
+    deadline_us = 6000.0
+    slow, switches = serve(policy, 60, speed=2.0, deadline_us=deadline_us)
+    assert all(2.0 * LADDER[rung].cpu_us <= deadline_us for rung in slow[8:])
+    assert switches[0].cause is Cause.SPEED
+    rungs, back = serve(policy, 60, deadline_us=deadline_us)
+    assert rungs[-1] == 4
+    assert back[-1].cause is Cause.SPEED
+    assert back[-1].to_rung > back[-1].from_rung
+
+
+def test_waiting_for_the_cpu_leads_to_a_smaller_rung_and_names_waits():
+    policy = settled()
+    rungs, switches = serve(policy, 60, wait_us=6000.0)
+    assert rungs[-1] < 4
+    assert switches[0].cause is Cause.WAITS
+    assert switches[0].hit_rate_after_hz > switches[0].hit_rate_before_hz
+    assert switches[0].wait_us == pytest.approx(6000.0)
+
+
+def test_a_shorter_deadline_is_the_cause_of_the_switch_it_forces():
+    policy = settled()
+    decision = policy.choose(3200.0, 4, 20.0)
+    assert decision.rung == 3
+    assert decision.switch.cause is Cause.DEADLINE
+
+
+def test_a_rung_that_never_fitted_is_left_at_the_first_request_because_of_the_deadline():
+    decision = make_policy("two-channel", LADDER).choose(2200.0, 4, 0.0)
+    assert decision.rung == 2
+    assert decision.switch.cause is Cause.DEADLINE
+
+
+@pytest.mark.parametrize("cause", [Cause.MEMORY, Cause.THERMAL, Cause.BATTERY, Cause.OPERATOR, Cause.FAULT])
+def test_a_cap_is_obeyed_at_once_named_and_named_again_when_it_lifts(cause):
+    policy = settled()
+    down = policy.choose(DEADLINE_US, 1, 20.0, cause)
+    assert (down.rung, down.switch.cause) == (1, cause)
+    assert down.switch.explain().endswith(f"would return to r4 when the {cause.value} cap lifts")
+    _, switches = serve(policy, 20)
+    assert (switches[0].to_rung, switches[0].cause) == (4, cause)
+    assert f"{cause.value} cap lifted" in switches[0].explain()
+
+
+def test_when_nothing_can_be_on_time_the_smallest_rung_catches_up():
+    policy = settled()
+    assert policy.choose(-500.0, 4, 20.0).rung == 0
+
+
+def test_up_moves_that_fail_are_tried_ever_more_rarely():
+    def ups(**settings):
+        policy = make_policy("two-channel", LADDER, **settings)
+        return sum(switch.to_rung > switch.from_rung for switch in serve_with_hits(policy, 1500, 3000.0))
+
+    assert ups() < 0.7 * ups(dwell_max=6)
+
+
+def serve_with_hits(policy, count, deadline_us):
+    switches = []
+    for index in range(count):
+        decision = policy.choose(deadline_us, 4, 0.1 * index)
+        cpu_us = policy.ladder[decision.rung].cpu_us
+        wait_us = 1200.0 if decision.rung >= 3 else 0.0
+        policy.observe(decision.rung, cpu_us + wait_us, cpu_us, deadline_us, 0.1 * index)
+        if decision.switch is not None:
+            switches.append(decision.switch)
+    return switches
+
+
+def test_the_return_point_of_a_slowdown_is_where_the_old_rung_wins_again():
+    policy = settled()
+    _, switches = serve(policy, 60, speed=2.0, deadline_us=6000.0)
+    switch = switches[0]
+    point = switch.returns
+    assert point.quantity == "speed"
+    assert point.below
+    assert 1.0 < point.value < switch.speed_after
+    seen = switch.outlook.seen
+
+    def advantage_of_old(speed):
+        old, new = LADDER[switch.from_rung], LADDER[switch.to_rung]
+        seen_then = type(seen)(speed, seen.spread, seen.hit_rate_per_us, seen.sums)
+        return old.accuracy * seen_then.p_on_time(old.cpu_us, 6000.0) - new.accuracy * seen_then.p_on_time(
+            new.cpu_us, 6000.0
+        )
+
+    assert advantage_of_old(point.value * 0.999) > 0.004 > advantage_of_old(point.value * 1.001)
+
+
+def test_a_switch_explains_itself_in_one_line():
+    policy = settled()
+    _, switches = serve(policy, 60, speed=2.0, deadline_us=6000.0)
+    line = switches[0].explain()
+    assert line.startswith("r4->r3 speed x1.")
+    assert " P(on time) ." in line
+    assert "; would return to r4 when speed < 1." in line
+    assert "\n" not in line
+
+
+def test_the_runner_up_is_the_best_rung_not_taken():
+    switch = make_policy("two-channel", LADDER).choose(2200.0, 4, 0.0).switch
+    assert switch.to_rung == 2
+    assert switch.runner_up_name == "r1"
+    assert switch.runner_up_utility == pytest.approx(LADDER[1].accuracy, abs=1e-3)
+
+
+def test_a_ladder_of_one_rung_never_switches():
+    policy = make_policy("two-channel", (RungProfile("only", 0.9, 5000.0),))
+    rungs, switches = serve(policy, 50, speed=3.0, wait_us=20000.0, cap=0)
+    assert set(rungs) == {0}
+    assert switches == []
