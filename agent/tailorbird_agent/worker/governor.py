@@ -1,0 +1,87 @@
+"""The adaptation policy at work: asks it before each request, tells it after, and times the switch itself."""
+
+from __future__ import annotations
+
+import collections
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from tailorbird_agent.adapt import Policy, RungProfile, Switch, make_policy
+from tailorbird_agent.adapt.caps import Cap, CapState, advance, uncapped
+from tailorbird_agent.worker.ladder import ResidentRung
+from tailorbird_agent.worker.plan import ServePlan, SwitchNote
+
+_SWITCHES_REMEMBERED = 4096
+
+
+class Governor:
+    """Chooses among resident rungs. live is the rung that answers unpinned requests: one reference."""
+
+    def __init__(self, plan: ServePlan, rungs: Mapping[str, ResidentRung]) -> None:
+        self._profiles = tuple(
+            RungProfile(rung.name, rung.accuracy, rung.cpu_us, rung.memory_bytes) for rung in plan.rungs
+        )
+        self._rungs = rungs
+        self._switch_ns: collections.deque[int] = collections.deque(maxlen=_SWITCHES_REMEMBERED)
+        self.switches = 0
+        self.set_policy(plan.policy, plan.slo_us)
+
+    def set_policy(self, name: str, slo_us: float | None) -> None:
+        """Start over with a policy. Raises ValueError with those that exist."""
+        policy = make_policy(name, self._profiles)
+        self._policy: Policy = policy
+        self.slo_us = slo_us
+        # The policy's order, fastest first, is what its indices mean.
+        self._ladder = tuple(self._rungs[profile.name] for profile in policy.ladder)
+        self._needs = tuple(profile.memory_bytes for profile in policy.ladder)
+        self._caps: CapState = uncapped(len(self._ladder))
+        self._cap: Cap = self._caps.cap
+        self.live = self._ladder[policy.current]
+
+    def set_caps(self, readings: Mapping[str, float | None], now_s: float) -> None:
+        """Look at the sensors once more; the cap holds from the next request on."""
+        self._caps = advance(self._caps, readings, now_s, current=self._policy.current, needs_bytes=self._needs)
+        self._cap = self._caps.cap
+
+    def choose(self, slack_us: float, now_s: float) -> Switch | None:
+        """Let the policy choose for a request with so much time left; returns why if that changed the live rung."""
+        cap = self._cap
+        if cap.cause is None:
+            decision = self._policy.choose(slack_us, cap.index, now_s)
+        else:
+            decision = self._policy.choose(slack_us, cap.index, now_s, cap.cause)
+        rung = decision.rung
+        started_ns = time.perf_counter_ns()
+        changed = self._ladder[rung] is not self.live
+        self.live = self._ladder[rung]
+        ended_ns = time.perf_counter_ns()
+        if changed:
+            self._switch_ns.append(ended_ns - started_ns)
+            self.switches += 1
+        return decision.switch
+
+    def observe(self, wall_us: float, cpu_us: float, slack_us: float, now_s: float) -> None:
+        """Tell the policy how the request on the live rung went."""
+        self._policy.observe(self._policy.current, wall_us, cpu_us, slack_us, now_s)
+
+    def switch_quantile_ns(self, share: float) -> float:
+        """Nearest-rank quantile of the last switches' durations, NaN before the first."""
+        if not self._switch_ns:
+            return math.nan
+        ordered = sorted(self._switch_ns)
+        return float(ordered[max(0, math.ceil(share * len(ordered)) - 1)])
+
+
+def note(switch: Switch) -> SwitchNote:
+    """A switch as people and machines read it; numbers keep their full precision as text."""
+    details = {name: _text(value) for name, value in asdict(switch).items() if value is not None and name != "outlook"}
+    point = switch.returns
+    if point is not None:
+        details["returns_when"] = str(point)
+    return SwitchNote(switch.from_name, switch.to_name, switch.cause.value, switch.explain(), details)
+
+
+def _text(value: object) -> str:
+    return repr(value) if isinstance(value, float) else str(getattr(value, "value", value))

@@ -1,0 +1,162 @@
+"""A resident ladder, in the worker: load every rung, warm it, compare it with its golden outputs, run it.
+
+Nothing goes live by halves: the first rung that fails ends the worker, and with it the deployment.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tailorbird_agent.runtimes import Loaded, ModuleInvalidError, Runtime, RuntimeMissingError, open_runtime, tensorfile
+from tailorbird_agent.runtimes.base import Array
+from tailorbird_agent.worker.clock import CpuClock, make_clock
+from tailorbird_agent.worker.failure import WorkerError
+from tailorbird_agent.worker.plan import DATATYPES, RungCheck, RungPlan, ServePlan, TensorSpec
+
+_WARM_UP_RUNS = 3
+_GOLDEN_INPUT = re.compile(r"input\.(\d+)\.(.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentRung:
+    """A rung that answered its golden inputs correctly."""
+
+    name: str
+    module: Loaded
+    clock: CpuClock
+
+    def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> tuple[float, float]:
+        """Run once, write the outputs; returns wall and on-CPU microseconds, writing included."""
+        self.clock.start()
+        started_ns = time.perf_counter_ns()
+        results = self.module.run(inputs)
+        for output, result in zip(outputs, results, strict=True):
+            np.copyto(output, result, casting="no")
+        wall_ns = time.perf_counter_ns() - started_ns
+        return wall_ns / 1e3, self.clock.stop_ns() / 1e3
+
+
+def load_ladder(plan: ServePlan) -> tuple[dict[str, ResidentRung], tuple[RungCheck, ...]]:
+    """All rungs of a plan by name, smallest first, and how each came up.
+
+    Raises:
+        WorkerError: RUNTIME_MISSING, MODULE_INVALID, GOLDEN_MISMATCH or OUT_OF_MEMORY.
+    """
+    rungs: dict[str, ResidentRung] = {}
+    checks: list[RungCheck] = []
+    try:
+        runtimes = _open_runtimes(plan)
+        golden_inputs = _golden_inputs(plan)
+        for rung in plan.rungs:
+            resident, check = _bring_up(rung, plan, runtimes[rung.runtime], golden_inputs)
+            rungs[rung.name] = resident
+            checks.append(check)
+    except RuntimeMissingError as error:
+        raise WorkerError("RUNTIME_MISSING", str(error)) from error
+    except ModuleInvalidError as error:
+        raise WorkerError("MODULE_INVALID", str(error)) from error
+    except MemoryError as error:
+        raise WorkerError("OUT_OF_MEMORY", f"{plan.model} does not fit in memory: {error}") from error
+    return rungs, tuple(checks)
+
+
+def _open_runtimes(plan: ServePlan) -> dict[str, Runtime]:
+    libraries = dict(plan.runtime_libraries)
+    names = dict.fromkeys(rung.runtime for rung in plan.rungs)
+    return {name: open_runtime(name, libraries.get(name)) for name in names}
+
+
+def _golden_inputs(plan: ServePlan) -> dict[int, list[Array]]:
+    """Golden inputs by number, each in the plan's order."""
+    tensors = tensorfile.read(plan.golden_inputs).tensors
+    numbers = sorted({int(match[1]) for name in tensors if (match := _GOLDEN_INPUT.fullmatch(name))})
+    if not numbers:
+        raise ModuleInvalidError(f"{plan.golden_inputs.name} holds no golden input")
+    return {k: [_golden(tensors, f"input.{k}", spec, plan.golden_inputs) for spec in plan.inputs] for k in numbers}
+
+
+def _golden(tensors: Mapping[str, Array], prefix: str, spec: TensorSpec, path: Path) -> Array:
+    tensor = tensors.get(f"{prefix}.{spec.name}")
+    if tensor is None:
+        raise ModuleInvalidError(f"{path.name} lacks the golden tensor {prefix}.{spec.name}")
+    if tensor.shape != spec.shape or tensor.dtype != DATATYPES[spec.datatype][0]:
+        found = f"{tensor.dtype} {tensor.shape}"
+        raise ModuleInvalidError(f"golden tensor {prefix}.{spec.name} is {found}, not {spec.datatype} {spec.shape}")
+    return aligned_copy(tensor)
+
+
+def _bring_up(
+    rung: RungPlan, plan: ServePlan, runtime: Runtime, golden_inputs: Mapping[int, list[Array]]
+) -> tuple[ResidentRung, RungCheck]:
+    started_ns = time.perf_counter_ns()
+    module = runtime.load(rung.module, rung.parameters, threads=rung.threads)
+    load_us = (time.perf_counter_ns() - started_ns) / 1e3
+    first_input = next(iter(golden_inputs.values()))
+    outputs = [aligned(spec) for spec in plan.outputs]
+    _check_signature(rung, plan, module, first_input)
+    resident = ResidentRung(rung.name, module, make_clock(rung.threads))
+    times_us = [resident.run(first_input, outputs)[1] for _ in range(_WARM_UP_RUNS)]
+    worst = _compare(rung, plan, resident, golden_inputs, outputs)
+    return resident, RungCheck(rung.name, load_us, times_us[0], times_us[-1], worst)
+
+
+def _check_signature(rung: RungPlan, plan: ServePlan, module: Loaded, inputs: Sequence[Array]) -> None:
+    """Run once, without trust: everything a module can get wrong about its signature shows here."""
+    try:
+        results = module.run(inputs)
+    except MemoryError:
+        raise
+    except Exception as error:
+        if "bad_alloc" in str(error):
+            raise MemoryError(f"rung {rung.name} could not allocate its working memory") from error
+        raise ModuleInvalidError(f"rung {rung.name} does not run on its golden input: {error}") from error
+    found = [(str(result.dtype), result.shape) for result in results]
+    expected = [(str(np.dtype(DATATYPES[spec.datatype][0])), spec.shape) for spec in plan.outputs]
+    if found != expected:
+        raise ModuleInvalidError(f"rung {rung.name} gives {found}, its plan says {expected}")
+
+
+def _compare(
+    rung: RungPlan,
+    plan: ServePlan,
+    resident: ResidentRung,
+    golden_inputs: Mapping[int, list[Array]],
+    outputs: Sequence[Array],
+) -> float:
+    """Largest absolute difference from the golden outputs over all golden inputs."""
+    tensors = tensorfile.read(rung.golden).tensors
+    worst = 0.0
+    for k, inputs in golden_inputs.items():
+        resident.run(inputs, outputs)
+        for spec, output in zip(plan.outputs, outputs, strict=True):
+            golden = _golden(tensors, f"output.{k}", spec, rung.golden)
+            difference = float(np.max(np.abs(output.astype(np.float64) - golden.astype(np.float64)), initial=0.0))
+            if not difference <= rung.tolerance:  # so that NaN, too, is a mismatch
+                where = f"rung {rung.name}, golden input {k}, output {spec.name}"
+                figures = f"max abs diff {difference:.3g} > tolerance {rung.tolerance:.3g}"
+                raise WorkerError("GOLDEN_MISMATCH", f"{where}: {figures}")
+            worst = max(worst, difference)
+    return worst
+
+
+def aligned(spec: TensorSpec) -> Array:
+    """A zeroed array for a tensor, starting on the 64-byte border that compiled kernels rely on."""
+    dtype = np.dtype(DATATYPES[spec.datatype][0])
+    buffer = np.zeros(spec.size_bytes + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    return buffer[start : start + spec.size_bytes].view(dtype).reshape(spec.shape)
+
+
+def aligned_copy(array: Array) -> Array:
+    """A copy on a 64-byte border."""
+    buffer = np.empty(array.nbytes + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    copy = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy

@@ -1,0 +1,169 @@
+"""The serving worker: one ladder, one request after the other, in the order they came.
+
+A single thread receives, runs and answers. The socket is the queue, so no request waits for a hand-over between
+threads, and what a request may touch (its own slot, its own time) cannot overlap another's.
+"""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tailorbird_agent.runtimes.base import Array
+from tailorbird_agent.worker.arena import Layout
+from tailorbird_agent.worker.channel import Channel, Message
+from tailorbird_agent.worker.failure import WorkerError
+from tailorbird_agent.worker.governor import Governor, note
+from tailorbird_agent.worker.ladder import ResidentRung, load_ladder
+from tailorbird_agent.worker.plan import DATATYPES, ServePlan, TensorSpec
+
+
+def serve(descriptor: int, sandbox: Sequence[str]) -> None:
+    """Load the plan that comes first over the channel, then answer requests until told to stop."""
+    channel = Channel.adopt(descriptor)
+    message, descriptors = channel.receive_with_descriptors()
+    if message is None:
+        return
+    plan = ServePlan.from_json(message["plan"])
+    try:
+        rungs, checks = load_ladder(plan)
+        governor = _govern(plan, rungs)
+    except WorkerError as error:
+        channel.send({"error": (error.reason, error.message)})
+        return
+    slots = _map_slots(descriptors[0], plan.inputs, plan.outputs)
+    # What loading made lives as long as the process: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    server = Server(channel, slots, rungs, governor)
+    ready = {"sandbox": list(sandbox), "checks": [asdict(check) for check in checks], "current": governor.live.name}
+    channel.send(ready)
+    server.run()
+    # Runtimes have been seen to hang in their destructors; nothing here needs them.
+    os._exit(0)
+
+
+class Slot:
+    """The arrays of one slot, views of shared memory."""
+
+    __slots__ = ("inputs", "outputs")
+
+    def __init__(self, inputs: list[Array], outputs: list[Array]) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+
+
+class Server:
+    """Answers messages."""
+
+    def __init__(
+        self, channel: Channel, slots: Sequence[Slot], rungs: Mapping[str, ResidentRung], governor: Governor
+    ) -> None:
+        self._channel = channel
+        self._slots = slots
+        self._rungs = rungs
+        self._governor = governor
+        self._controls: dict[str, Callable[[Message], Message]] = {
+            "policy": self._set_policy,
+            "caps": self._set_caps,
+            "status": self._status,
+        }
+
+    def run(self) -> None:
+        """Answer until the daemon stops or is gone."""
+        while (message := self._channel.receive()) is not None and message["op"] != "stop":
+            if message["op"] == "infer":
+                self._channel.send(self._infer(message))
+            else:
+                self._channel.send(self._controls[message["op"]](message))
+
+    def _infer(self, message: Message) -> Message:
+        number = message["id"]
+        started_ns = time.perf_counter_ns()
+        queue_us = (started_ns - message["at"]) / 1e3
+        if started_ns > message["expires"]:
+            return {"id": number, "error": ("DEADLINE", f"given up after {queue_us / 1e3:.1f} ms in the queue")}
+        governor = self._governor
+        slo_us = message.get("slo", governor.slo_us)
+        slack_us = np.inf if slo_us is None else slo_us - queue_us
+        pinned = message.get("rung")
+        switch = None if pinned else governor.choose(slack_us, started_ns / 1e9)
+        rung = self._rungs[pinned] if pinned else governor.live
+        slot = self._slots[message["slot"]]
+        try:
+            wall_us, cpu_us = rung.run(slot.inputs, slot.outputs)
+        except Exception as error:
+            return {"id": number, "error": ("MODULE_INVALID", f"rung {rung.name} failed on this input: {error}")}
+        if not pinned:
+            governor.observe(wall_us, cpu_us, slack_us, time.perf_counter_ns() / 1e9)
+        reply = {
+            "id": number,
+            "rung": rung.name,
+            "wall": wall_us,
+            "cpu": cpu_us,
+            "queue": queue_us,
+            "missed": None if slo_us is None else wall_us > slack_us,
+            "current": governor.live.name,
+        }
+        if switch is not None:
+            reply["switch"] = asdict(note(switch))
+        return reply
+
+    def _set_policy(self, message: Message) -> Message:
+        try:
+            self._governor.set_policy(message["policy"], message["slo"])
+        except ValueError as error:
+            return {"refused": str(error)}
+        return {"current": self._governor.live.name}
+
+    def _set_caps(self, message: Message) -> Message:
+        self._governor.set_caps(message["readings"], time.perf_counter_ns() / 1e9)
+        return {}
+
+    def _status(self, _: Message) -> Message:
+        return {
+            "rss_bytes": _resident_bytes(),
+            "switches_timed": self._governor.switches,
+            "switch_p50_ns": self._governor.switch_quantile_ns(0.5),
+            "switch_p99_ns": self._governor.switch_quantile_ns(0.99),
+        }
+
+
+def _govern(plan: ServePlan, rungs: Mapping[str, ResidentRung]) -> Governor:
+    try:
+        return Governor(plan, rungs)
+    except ValueError as error:
+        raise WorkerError("POLICY_UNKNOWN", str(error)) from error
+
+
+def _map_slots(descriptor: int, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> list[Slot]:
+    layout = Layout.of(inputs, outputs)
+    memory = mmap.mmap(descriptor, layout.size_bytes)
+    os.close(descriptor)
+
+    def views(slot: int, specs: Sequence[TensorSpec], spans: Sequence[tuple[int, int]]) -> list[Array]:
+        base = slot * layout.slot_bytes
+        return [_view(memory, base + start, spec) for spec, (start, _) in zip(specs, spans, strict=True)]
+
+    return [
+        Slot(views(slot, inputs, layout.inputs), views(slot, outputs, layout.outputs)) for slot in range(layout.slots)
+    ]
+
+
+def _view(memory: mmap.mmap, start: int, spec: TensorSpec) -> Array:
+    dtype: Any = np.dtype(DATATYPES[spec.datatype][0])
+    count = spec.size_bytes // dtype.itemsize
+    return np.frombuffer(memory, dtype, count, start).reshape(spec.shape)
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * mmap.PAGESIZE
