@@ -1,0 +1,82 @@
+"""What the store takes and returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tailorbird.types import DeviceCard
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRecord:
+    """A device by name. card and last_seen are None until it was reached once."""
+
+    name: str
+    address: str
+    tags: tuple[str, ...]
+    card: DeviceCard | None
+    added: datetime
+    last_seen: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementKey:
+    """What was measured where and how: two measurements with one key may stand for each other.
+
+    kind: kernel | subnet | figure; subject: canonical text that identifies it (a KernelSpec's or Config's JSON,
+    a micro-benchmark's name); mode: the timing protocol's.
+    """
+
+    device: str
+    runtime: str
+    runtime_version: str
+    kind: str
+    subject: str
+    mode: str
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """One tuning trial of a workload on a class of devices (e.g. "x86_64-linux-gnu/skylake-avx512/1").
+
+    workload and trace are the tuner's own JSON; times_us are microseconds per run; a failed trial has `error` set
+    and no times.
+    """
+
+    workload_hash: str
+    device_class: str
+    workload: str
+    trace: str
+    times_us: tuple[float, ...] = ()
+    error: str = ""
+    environment: tuple[tuple[str, str], ...] = field(default=())
+
+    @property
+    def best_us(self) -> float | None:
+        """Shortest time, None for a failed trial."""
+        return min(self.times_us, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleRecord:
+    """A bundle packed on this host."""
+
+    sha256: str
+    model: str
+    device: str
+    folder: str
+    manifest: bytes
+    packed: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """A cached stage result."""
+
+    key: str
+    stage: str
+    folder: str
+    seconds: float
+    built: datetime
