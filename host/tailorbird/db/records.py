@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from tailorbird.types import DeviceCard
@@ -35,28 +35,6 @@ class MeasurementKey:
     subject: str
     mode: str
     threads: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """One tuning trial of a workload on a class of devices (e.g. "x86_64-linux-gnu/skylake-avx512/1").
-
-    workload and trace are the tuner's own JSON; times_us are microseconds per run; a failed trial has `error` set
-    and no times.
-    """
-
-    workload_hash: str
-    device_class: str
-    workload: str
-    trace: str
-    times_us: tuple[float, ...] = ()
-    error: str = ""
-    environment: tuple[tuple[str, str], ...] = field(default=())
-
-    @property
-    def best_us(self) -> float | None:
-        """Shortest time, None for a failed trial."""
-        return min(self.times_us, default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,95 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
-from tailorbird.db.records import Schedule
 from tailorbird.db.session import Sessions
 from tailorbird.db.tables import ScheduleRow
+from tailorbird.types.schedule import ScheduleRecord
 
 
 class ScheduleTable:
-    """Tuning trials by workload and class of device."""
+    """Tuning trials, by device."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
 
-    def add(self, schedule: Schedule) -> None:
+    def on(self, device: str) -> DeviceSchedules:
+        """The trials of one device: where a tuner reads and adds its records."""
+        return DeviceSchedules(self._sessions, device)
+
+    def devices(self) -> tuple[str, ...]:
+        """Devices that have trials, by name."""
+        with self._sessions.begin() as session:
+            return tuple(session.scalars(select(ScheduleRow.device).distinct().order_by(ScheduleRow.device)))
+
+
+class DeviceSchedules:
+    """Tuning trials of one device. Each is committed before `add` returns."""
+
+    def __init__(self, sessions: Sessions, device: str) -> None:
+        self._sessions = sessions
+        self._device = device
+
+    def add(self, record: ScheduleRecord) -> None:
         """Store one trial."""
-        self.add_all([schedule])
-
-    def add_all(self, schedules: Iterable[Schedule]) -> None:
-        """Store trials in one transaction."""
-        now = self._sessions.now()
         with self._sessions.begin() as session:
-            session.add_all(
-                [
-                    ScheduleRow(
-                        workload_hash=schedule.workload_hash,
-                        device_class=schedule.device_class,
-                        workload=schedule.workload,
-                        trace=schedule.trace,
-                        times_us=list(schedule.times_us),
-                        best_us=schedule.best_us,
-                        environment=dict(schedule.environment),
-                        error=schedule.error,
-                        recorded=now,
-                    )
-                    for schedule in schedules
-                ]
+            session.add(
+                ScheduleRow(
+                    device=self._device,
+                    target=record.target,
+                    workload=record.workload,
+                    kernel_class=record.kernel_class,
+                    extents=list(record.extents),
+                    sketch=record.sketch,
+                    decisions=record.decisions_json,
+                    trace=record.trace_json,
+                    cpu_us=record.cpu_us,
+                    verdict=record.verdict,
+                    error=record.error,
+                    compiler=record.compiler,
+                    recorded=self._sessions.now(),
+                )
             )
 
-    def best(self, workload_hash: str, device_class: str, limit: int = 1) -> tuple[Schedule, ...]:
-        """The fastest schedules of a workload on a class of devices, fastest first."""
-        query = (
-            select(ScheduleRow)
-            .where(
-                ScheduleRow.workload_hash == workload_hash,
-                ScheduleRow.device_class == device_class,
-                ScheduleRow.best_us.is_not(None),
-            )
-            .order_by(ScheduleRow.best_us, ScheduleRow.id)
-            .limit(limit)
-        )
+    def records(self) -> Sequence[ScheduleRecord]:
+        """All trials of the device, oldest first."""
+        query = select(ScheduleRow).where(ScheduleRow.device == self._device).order_by(ScheduleRow.id)
         with self._sessions.begin() as session:
-            return tuple(_schedule(row) for row in session.scalars(query))
-
-    def workloads(self, device_class: str) -> tuple[str, ...]:
-        """Hashes of the workloads that have a working schedule on a class of devices, sorted."""
-        query = (
-            select(ScheduleRow.workload_hash)
-            .where(ScheduleRow.device_class == device_class, ScheduleRow.best_us.is_not(None))
-            .distinct()
-            .order_by(ScheduleRow.workload_hash)
-        )
-        with self._sessions.begin() as session:
-            return tuple(session.scalars(query))
-
-    def trials(self, workload_hash: str, device_class: str) -> tuple[Schedule, ...]:
-        """Every trial of a workload, failures included, in the order they were made."""
-        query = (
-            select(ScheduleRow)
-            .where(ScheduleRow.workload_hash == workload_hash, ScheduleRow.device_class == device_class)
-            .order_by(ScheduleRow.id)
-        )
-        with self._sessions.begin() as session:
-            return tuple(_schedule(row) for row in session.scalars(query))
-
-    def count(self) -> int:
-        """Number of trials stored."""
-        with self._sessions.begin() as session:
-            return session.scalar(select(func.count()).select_from(ScheduleRow)) or 0
+            return tuple(_record(row) for row in session.scalars(query))
 
 
-def _schedule(row: ScheduleRow) -> Schedule:
-    return Schedule(
-        workload_hash=row.workload_hash,
-        device_class=row.device_class,
+def _record(row: ScheduleRow) -> ScheduleRecord:
+    return ScheduleRecord(
+        target=row.target,
         workload=row.workload,
-        trace=row.trace,
-        times_us=tuple(row.times_us),
+        kernel_class=row.kernel_class,
+        extents=tuple(row.extents),
+        sketch=row.sketch,
+        decisions_json=row.decisions,
+        trace_json=row.trace,
+        cpu_us=row.cpu_us,
+        verdict=row.verdict,
         error=row.error,
-        environment=tuple(sorted(row.environment.items())),
+        compiler=row.compiler,
     )

@@ -101,20 +101,24 @@ class MeasurementRow(Table):
 
 
 class ScheduleRow(Table):
-    """One tuning trial: a schedule of a workload and its times on a class of devices, or why it failed."""
+    """One tuning trial: a schedule of a kernel and its time on a device, or why it failed."""
 
     __tablename__ = "schedules"
-    __table_args__ = (Index(None, "workload_hash", "device_class"),)
+    __table_args__ = (Index(None, "device", "workload"),)
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    workload_hash: Mapped[str] = mapped_column(String(64))
-    device_class: Mapped[str] = mapped_column(String(128))
-    workload: Mapped[str]
+    device: Mapped[str] = mapped_column(String(64))
+    target: Mapped[str]
+    workload: Mapped[str] = mapped_column(String(128))
+    kernel_class: Mapped[str]
+    extents: Mapped[list[Any]]
+    sketch: Mapped[int]
+    decisions: Mapped[str]
     trace: Mapped[str]
-    times_us: Mapped[list[Any]]
-    best_us: Mapped[float | None]
-    environment: Mapped[dict[str, Any]]
+    cpu_us: Mapped[float | None]
+    verdict: Mapped[str] = mapped_column(String(32))
     error: Mapped[str]
+    compiler: Mapped[str] = mapped_column(String(64))
     recorded: Mapped[datetime]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,17 +23,6 @@ _SLOWEST_BYTES_PER_S = 256 * 1024
 
 #: Called with (bytes sent so far, bytes to send in all).
 Progress = Callable[[int, int], None]
-
-
-def sha256_of(content: bytes | Path) -> str:
-    """Lower-case hex digest of bytes or of a file's content."""
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    digest = hashlib.sha256()
-    with content.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _size(content: bytes | Path) -> int:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tailorbird import wire
-from tailorbird.device.blobs import sha256_of, upload
+from tailorbird.cache import sha256_of
+from tailorbird.device.blobs import upload
 from tailorbird.device.lease import Lease
 from tailorbird.device.transport import Transport
 from tailorbird.errors import DeviceError

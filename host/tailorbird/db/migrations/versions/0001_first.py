@@ -53,18 +53,22 @@ def upgrade() -> None:
     op.create_table(
         "schedules",
         sa.Column("id", _ROW_ID, autoincrement=True, nullable=False),
-        sa.Column("workload_hash", sa.String(64), nullable=False),
-        sa.Column("device_class", sa.String(128), nullable=False),
-        sa.Column("workload", sa.Text(), nullable=False),
+        sa.Column("device", sa.String(64), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("workload", sa.String(128), nullable=False),
+        sa.Column("kernel_class", sa.Text(), nullable=False),
+        sa.Column("extents", sa.JSON(), nullable=False),
+        sa.Column("sketch", _ROW_ID, nullable=False),
+        sa.Column("decisions", sa.Text(), nullable=False),
         sa.Column("trace", sa.Text(), nullable=False),
-        sa.Column("times_us", sa.JSON(), nullable=False),
-        sa.Column("best_us", sa.Float(), nullable=True),
-        sa.Column("environment", sa.JSON(), nullable=False),
+        sa.Column("cpu_us", sa.Float(), nullable=True),
+        sa.Column("verdict", sa.String(32), nullable=False),
         sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("compiler", sa.String(64), nullable=False),
         sa.Column("recorded", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_schedules"),
     )
-    op.create_index("ix_schedules_workload_hash_device_class", "schedules", ["workload_hash", "device_class"])
+    op.create_index("ix_schedules_device_workload", "schedules", ["device", "workload"])
     op.create_table(
         "bundles",
         sa.Column("sha256", sa.String(64), nullable=False),
