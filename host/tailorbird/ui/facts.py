@@ -1,0 +1,58 @@
+"""A device in words: the same names and units in the terminal and on the page."""
+
+from __future__ import annotations
+
+from tailorbird.types import DeviceCard, Reading, Sensors
+from tailorbird.ui.units import byte_words, count_words, significant
+
+UNAVAILABLE = "unavailable"
+
+#: Suffix of a sensor's name -> unit, shown after the value.
+_UNITS = {
+    "_c": "°C",
+    "_percent": "%",
+    "_pct": "%",
+    "_ratio": "",
+    "_share": "",
+    "_us": "us",
+    "_ms": "ms",
+    "_v": "V",
+    "_w": "W",
+}
+
+
+def card_facts(card: DeviceCard) -> tuple[tuple[str, str], ...]:
+    """What does not change: (name, words) pairs in the order they are shown."""
+    caches = ", ".join(f"L{c.level} {c.kind.lower()} {byte_words(c.size_bytes)}" for c in card.caches)
+    return (
+        ("board", card.board or UNAVAILABLE),
+        ("CPU", f"{card.cpu_model} ({card.llvm_cpu or 'core unknown to LLVM'})"),
+        ("cores", str(card.cores)),
+        ("caches", caches or UNAVAILABLE),
+        ("memory", byte_words(card.memory_bytes)),
+        ("ISA features", " ".join(card.isa_features) or UNAVAILABLE),
+        ("target", f"{card.triple}, {card.libc}"),
+        ("kernel", card.kernel),
+        ("runtimes", ", ".join(f"{name} {version}" for name, version in card.runtimes) or "none"),
+        ("agent", card.agent_version),
+    )
+
+
+def sensor_facts(sensors: Sensors | None) -> tuple[tuple[str, str], ...]:
+    """The state at one moment: (sensor, words) pairs; what the machine lacks is "unavailable"."""
+    return tuple(_reading_facts(reading) for reading in sensors.readings) if sensors else ()
+
+
+def _reading_facts(reading: Reading) -> tuple[str, str]:
+    name, value = reading.name, reading.value
+    for suffix, convert in (("_bytes", byte_words), ("_hz", lambda v: f"{count_words(v)}Hz")):
+        if name.endswith(suffix):
+            return _title(name, suffix), UNAVAILABLE if value is None else convert(value)
+    for suffix, unit in _UNITS.items():
+        if name.endswith(suffix):
+            return _title(name, suffix), UNAVAILABLE if value is None else f"{significant(value)} {unit}".rstrip()
+    return name.replace("_", " "), UNAVAILABLE if value is None else f"{value:g}"
+
+
+def _title(name: str, suffix: str) -> str:
+    return name.removesuffix(suffix).replace("_", " ")
