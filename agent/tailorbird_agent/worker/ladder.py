@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tailorbird_agent.bench.stopwatch import Stopwatch, make_stopwatch
 from tailorbird_agent.runtimes import Loaded, ModuleInvalidError, Runtime, RuntimeMissingError, open_runtime, tensorfile
+from tailorbird_agent.runtimes.arrays import aligned_copy, aligned_zeros
 from tailorbird_agent.runtimes.base import Array
-from tailorbird_agent.worker.clock import CpuClock, make_clock
 from tailorbird_agent.worker.failure import WorkerError
 from tailorbird_agent.worker.plan import DATATYPES, RungCheck, RungPlan, ServePlan, TensorSpec
 
@@ -29,17 +30,15 @@ class ResidentRung:
 
     name: str
     module: Loaded
-    clock: CpuClock
+    stopwatch: Stopwatch
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> tuple[float, float]:
         """Run once, write the outputs; returns wall and on-CPU microseconds, writing included."""
-        self.clock.start()
-        started_ns = time.perf_counter_ns()
+        self.stopwatch.start()
         results = self.module.run(inputs)
         for output, result in zip(outputs, results, strict=True):
             np.copyto(output, result, casting="no")
-        wall_ns = time.perf_counter_ns() - started_ns
-        return wall_ns / 1e3, self.clock.stop_ns() / 1e3
+        return self.stopwatch.stop()
 
 
 def load_ladder(plan: ServePlan) -> tuple[dict[str, ResidentRung], tuple[RungCheck, ...]]:
@@ -98,9 +97,9 @@ def _bring_up(
     module = runtime.load(rung.module, rung.parameters, threads=rung.threads)
     load_us = (time.perf_counter_ns() - started_ns) / 1e3
     first_input = next(iter(golden_inputs.values()))
-    outputs = [aligned(spec) for spec in plan.outputs]
+    outputs = [aligned_zeros(spec.shape, DATATYPES[spec.datatype][0]) for spec in plan.outputs]
     _check_signature(rung, plan, module, first_input)
-    resident = ResidentRung(rung.name, module, make_clock(rung.threads))
+    resident = ResidentRung(rung.name, module, make_stopwatch(rung.threads))
     times_us = [resident.run(first_input, outputs)[1] for _ in range(_WARM_UP_RUNS)]
     worst = _compare(rung, plan, resident, golden_inputs, outputs)
     return resident, RungCheck(rung.name, load_us, times_us[0], times_us[-1], worst)
@@ -143,20 +142,3 @@ def _compare(
                 raise WorkerError("GOLDEN_MISMATCH", f"{where}: {figures}")
             worst = max(worst, difference)
     return worst
-
-
-def aligned(spec: TensorSpec) -> Array:
-    """A zeroed array for a tensor, starting on the 64-byte border that compiled kernels rely on."""
-    dtype = np.dtype(DATATYPES[spec.datatype][0])
-    buffer = np.zeros(spec.size_bytes + 64, np.uint8)
-    start = -buffer.ctypes.data % 64
-    return buffer[start : start + spec.size_bytes].view(dtype).reshape(spec.shape)
-
-
-def aligned_copy(array: Array) -> Array:
-    """A copy on a 64-byte border."""
-    buffer = np.empty(array.nbytes + 64, np.uint8)
-    start = -buffer.ctypes.data % 64
-    copy = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy

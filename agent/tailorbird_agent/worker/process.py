@@ -92,10 +92,10 @@ class WorkerProcess:
                 how += " (the kernel does this when memory runs out)"
         else:
             how = f"exited with status {status}"
-        lines = [line.strip() for line in self.tail().splitlines() if line.strip()]
+        lines = [line.strip() for line in self._tail().splitlines() if line.strip()]
         return f"worker {self.pid} {how}" + (f"; its last words: {lines[-1][:300]}" if lines else "")
 
-    def tail(self) -> str:
+    def _tail(self) -> str:
         """The end of what it wrote to standard output and error."""
         try:
             size = os.fstat(self._log).st_size

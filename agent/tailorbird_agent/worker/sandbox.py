@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
@@ -20,6 +21,7 @@ _CLONE_NEWNET = 0x40000000
 #: Largest file a worker may write: room for a crash trace on its standard error.
 _FILE_BYTES = 4 * 1024 * 1024
 _OPEN_FILES = 512
+_OOM_SCORE = "500"
 
 
 def enter(parent_pid: int, *, address_space_bytes: int | None) -> tuple[str, ...]:
@@ -34,6 +36,8 @@ def enter(parent_pid: int, *, address_space_bytes: int | None) -> tuple[str, ...
         layers.append("own-session")
     if _set_limits(address_space_bytes):
         layers.append("rlimits")
+    if _offer_to_oom_killer():
+        layers.append("first-out-of-memory")
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
         layers.append("no-new-privs")
     # One call: without the right to a network namespace we do not want to be left in a user namespace either.
@@ -45,6 +49,15 @@ def enter(parent_pid: int, *, address_space_bytes: int | None) -> tuple[str, ...
     if os.getppid() != parent_pid:
         sys.exit(0)
     return tuple(layers)
+
+
+def _offer_to_oom_killer() -> bool:
+    """When memory runs out the kernel shall take this process, not the daemon."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="ascii")
+    except OSError:
+        return False
+    return True
 
 
 def _set_limits(address_space_bytes: int | None) -> bool:
