@@ -32,13 +32,13 @@ class Conditions:
         """
         run_us = self.speed * cpu_us
         slack_us = deadline_us - run_us
+        rate = self.hit_rate_per_us * run_us
         chance = 0.5 * (1.0 + math.erf(slack_us / (self.spread * run_us * _ROOT_TWO)))
         if slack_us <= 0.0:
-            return 0.5 * chance  # it needs luck with its speed and no wait at all
+            return chance * min(0.5, math.exp(-rate))  # it needs luck with its speed, and no wait at all
         n = len(self.sums.one)
         if n == 0:
             return chance
-        rate = self.hit_rate_per_us * run_us
         within_one = bisect_right(self.sums.one, slack_us)
         within_two = bisect_right(self.sums.two, slack_us)
         within_three = bisect_right(self.sums.three, slack_us)

@@ -56,16 +56,20 @@ class LadderPolicy:
         self.ladder: tuple[RungProfile, ...] = make_ladder(ladder)
         self.current = len(self.ladder) - 1
         self._steady = tuple(Decision(index) for index in range(len(self.ladder)))
-        self._capped_by: Cause | None = None
+        self._capped: tuple[int, Cause] | None = None
 
     def _top(self, cap: int) -> int:
         """Largest rung allowed under a cap; the smallest rung is always allowed, something must answer."""
         return max(0, min(cap, len(self.ladder) - 1))
 
     def _cause(self, target: int, top: int, cap_cause: Cause, otherwise: Cause) -> Cause:
-        """Blame the cap for a move it forced, and for the move back once it lifted; call once per move."""
+        """Blame a cap for the move it forced, and for the move back above it once it lifts; call once per move."""
         if self.current > top:
-            self._capped_by = cap_cause
+            self._capped = top, cap_cause
             return cap_cause
-        capped_by, self._capped_by = self._capped_by, None
-        return capped_by if capped_by is not None and target > self.current else otherwise
+        if self._capped is None or target <= self._capped[0]:
+            return otherwise
+        cause = self._capped[1]
+        # A cap that gives back one rung at a time is to blame for each.
+        self._capped = (top, cause) if top < len(self.ladder) - 1 else None
+        return cause

@@ -61,6 +61,19 @@ def test_a_cap_is_obeyed_at_once_named_and_named_again_when_it_lifts(cause):
     assert f"{cause.value} cap lifted" in switches[0].explain()
 
 
+def test_a_cap_that_lifts_rung_by_rung_is_named_for_each_and_not_for_other_moves():
+    policy = settled()
+    policy.choose(DEADLINE_US, 2, 10.0, Cause.THERMAL)
+    _, down = serve(policy, 40, wait_us=9000.0, cap=2, start_s=11.0)
+    _, up = serve(policy, 400, cap=2, start_s=20.0)
+    assert {switch.cause for switch in down + up} == {Cause.WAITS}
+    _, first = serve(policy, 20, cap=3, start_s=70.0)
+    _, second = serve(policy, 20, cap=4, start_s=80.0)
+    assert [(s.to_name, s.cause) for s in first + second] == [("r3", Cause.THERMAL), ("r4", Cause.THERMAL)]
+    _, later = serve(policy, 60, speed=2.0, deadline_us=6000.0, start_s=90.0)
+    assert later[0].cause is Cause.SPEED
+
+
 def test_when_nothing_can_be_on_time_the_smallest_rung_catches_up():
     policy = settled()
     assert policy.choose(-500.0, 4, 20.0).rung == 0
