@@ -1,0 +1,36 @@
+"""From a PyTorch module to a graph whose every axis is understood: capture, dimension algebra, groups, blocks, cost."""
+
+from tailorbird.graph.algebra import Atom, Dim, Dims, Pin
+from tailorbird.graph.blocks import Block
+from tailorbird.graph.capture import op_name
+from tailorbird.graph.cost import Shapes, count_macs, count_parameters, peak_activation_bytes
+from tailorbird.graph.elastic_graph import ElasticGraph, Signature, trace, trace_rigid
+from tailorbird.graph.fold import fold_batch_norm
+from tailorbird.graph.groups import Group, PinnedAxis, importance
+from tailorbird.graph.subgraph import Mode, Subgraph, as_module, live_nodes, specialise
+
+__all__ = [
+    "Atom",
+    "Block",
+    "Dim",
+    "Dims",
+    "ElasticGraph",
+    "Group",
+    "Mode",
+    "Pin",
+    "PinnedAxis",
+    "Shapes",
+    "Signature",
+    "Subgraph",
+    "as_module",
+    "count_macs",
+    "count_parameters",
+    "fold_batch_norm",
+    "importance",
+    "live_nodes",
+    "op_name",
+    "peak_activation_bytes",
+    "specialise",
+    "trace",
+    "trace_rigid",
+]

@@ -1,0 +1,190 @@
+"""Capture: from a user's module to one flat ATen graph in a normal form that rules can rely on.
+
+Normal form: every argument positional and present (schema defaults filled in), no aliases, no in-place ops where the
+tensor they change has no other name, one `split_with_sizes` for the whole split family, no guards.
+"""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, Node
+from torch.utils import _pytree as pytree
+
+from tailorbird.errors import ModelError
+
+# Batch sizes to trace with: primes, so that a factor of the batch cannot be mistaken for a factor of the model.
+TRACE_BATCHES = (131, 137, 139, 149, 151, 157, 163, 167)
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A captured module. `tensors` are parameters, buffers and constants by their name in the graph."""
+
+    graph: Graph
+    tensors: dict[str, Tensor]
+    parameters: frozenset[str]
+    out_spec: pytree.TreeSpec
+    batch: int | None  # the batch size in the recorded shapes, None when the graph only runs at the example's
+
+
+def op_name(node: Node) -> str:
+    """Short name of the op a node calls: `conv2d` for ATen ops, `library::op` for all others."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return getattr(node.target, "__name__", str(node.target))
+    return str(schema.name).removeprefix("aten::")
+
+
+def trace_batch(model: nn.Module, inputs: Sequence[Tensor]) -> int | None:
+    """A batch size that divides no size in the model, so that it can be told apart; None without a batch axis."""
+    if not inputs or inputs[0].ndim == 0:
+        return None
+    tensors = (*model.parameters(), *model.buffers())
+    sizes = {size for tensor in (*tensors, *inputs) for size in tensor.shape}
+    return next((batch for batch in TRACE_BATCHES if all(size % batch for size in sizes if size)), None)
+
+
+def with_batch(inputs: Sequence[Tensor], batch: int) -> tuple[Tensor, ...]:
+    """Inputs of another batch size (contents undefined: only for tracing shapes)."""
+    old = inputs[0].shape[0]
+    return tuple(x.new_empty((batch, *x.shape[1:])) if x.ndim and x.shape[0] == old else x for x in inputs)
+
+
+def capture(model: nn.Module, inputs: tuple[Tensor, ...], *, batch: int | None) -> Capture:
+    """Export `model` (in eval mode, without decompositions) and bring the graph to normal form.
+
+    batch: the batch size to trace with, None to trace with the inputs as they are.
+
+    Raises: ModelError when torch.export cannot capture the model.
+    """
+    example = inputs if batch is None else with_batch(inputs, batch)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # export remarks on attributes that modules assign while they run
+            program = torch.export.export(model, example, strict=False)
+            module = program.module(check_guards=False)
+    except Exception as error:
+        raise ModelError(
+            f"{type(model).__name__} cannot be captured by torch.export",
+            why=_first_line(error),
+            fix="make the forward pass free of data-dependent Python control flow (use torch.where or torch.cond), "
+            "and check that model(*example_inputs) runs; torch.export.export(model, example_inputs) must succeed",
+        ) from error
+    graph = module.graph
+    normalise(graph)
+    names = {node.target for node in graph.nodes if node.op == "get_attr"}
+    tensors = {str(name): _attribute(module, str(name)) for name in names}
+    parameters = frozenset(name for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter))
+    out_spec = program.call_spec.out_spec
+    assert out_spec is not None
+    return Capture(graph, tensors, parameters, out_spec, batch)
+
+
+def normalise(graph: Graph) -> None:
+    """Bring an exported graph to normal form, in place."""
+    for node in list(graph.nodes):
+        if node.op == "call_module" or (node.op == "call_function" and op_name(node) in _CHECKS):
+            graph.erase_node(node)
+        elif node.op == "call_function" and op_name(node) == "alias":
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    for node in list(graph.nodes):
+        _fill_arguments(node)
+    _remove_mutation(graph)
+    for node in list(graph.nodes):
+        _unify_splits(node)
+    graph.eliminate_dead_code()
+    for node in list(graph.nodes):
+        if node.op == "get_attr" and not node.users:
+            graph.erase_node(node)
+    graph.lint()
+
+
+_CHECKS = frozenset({"_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range_for_size", "_assert_async"})
+
+# Ops whose result may share memory with their first argument (dropout returns it as it is in eval mode).
+VIEWS = frozenset(
+    {
+        *("view", "reshape", "flatten", "unflatten", "permute", "transpose", "t", "swapaxes", "movedim", "view_as"),
+        *("squeeze", "unsqueeze", "expand", "expand_as", "slice", "select", "narrow", "unbind"),
+        *("split", "split_with_sizes", "chunk", "tensor_split", "detach", "alias", "contiguous", "to"),
+        *("dropout", "feature_dropout", "alpha_dropout"),
+    }
+)
+
+
+def _fill_arguments(node: Node) -> None:
+    schema = getattr(node.target, "_schema", None)
+    if node.op != "call_function" or schema is None:
+        return
+    args: list[Any] = list(node.args)
+    kwargs = dict(node.kwargs)
+    for position, argument in enumerate(schema.arguments):
+        if argument.kwarg_only:
+            break
+        if position < len(args):
+            continue
+        if argument.name in kwargs:
+            args.append(kwargs.pop(argument.name))
+        elif argument.has_default_value():
+            args.append(argument.default_value)
+        else:
+            return
+    node.args, node.kwargs = tuple(args), kwargs
+
+
+def _remove_mutation(graph: Graph) -> None:
+    """Turn `op_(x)` into `op(x)` where x is the only name of its memory, so that unused code can be dropped."""
+    order = {node: index for index, node in enumerate(graph.nodes)}
+    for node in list(graph.nodes):
+        name = op_name(node) if node.op == "call_function" else ""
+        if not name.endswith("_") or name.endswith("__") or not isinstance(node.args[0], Node):
+            continue
+        functional = getattr(torch.ops.aten, name[:-1], None)
+        overload = getattr(functional, str(node.target).rpartition(".")[2], None)
+        owner = node.args[0]
+        if (
+            overload is None
+            or owner.op != "call_function"
+            or op_name(owner) in VIEWS
+            or owner.target is operator.getitem
+        ):
+            continue
+        if any(
+            op_name(user) in VIEWS for user in owner.users if user.op == "call_function" and order[user] < order[node]
+        ):
+            continue
+        node.target = overload
+        owner.replace_all_uses_with(node, delete_user_cb=_used_after(order, node))
+
+
+def _used_after(order: dict[Node, int], node: Node) -> Callable[[Node], bool]:
+    return lambda user: order[user] > order[node]
+
+
+def _unify_splits(node: Node) -> None:
+    if node.op != "call_function" or op_name(node) not in {"split", "chunk", "tensor_split"}:
+        return
+    value = node.meta["val"]
+    axis = cast("int", node.args[2]) % value[0].ndim
+    node.args = (node.args[0], [piece.shape[axis] for piece in value], axis)
+    node.target = torch.ops.aten.split_with_sizes.default
+
+
+def _attribute(root: nn.Module, name: str) -> Tensor:
+    value: Any = root
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"

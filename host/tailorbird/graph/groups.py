@@ -1,0 +1,121 @@
+"""Groups: an atom and everywhere it is stored. The unit in which a network can shrink."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.fx import Graph
+
+from tailorbird.graph.algebra import Atom, Dims, Pin, iter_atoms, segment_size
+from tailorbird.graph.blocks import unique
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Indices that are kept or dropped together in every tensor that stores them.
+
+    uses: (tensor name, axis) of each; inner: the fewest channels one index stands for (a head: head_dim of them).
+    """
+
+    name: str
+    kind: str  # width | heads
+    atom: Atom
+    uses: tuple[tuple[str, int], ...]
+    inner: int
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedAxis:
+    """An axis of a stored tensor that keeps its full size, and why."""
+
+    name: str
+    axis: int
+    size: int
+    why: Pin
+
+
+def find_groups(graph: Graph, stored: Mapping[str, Dims], roles: Mapping[Atom, str]) -> tuple[Group, ...]:
+    """All elastic groups, in the order in which the network first uses them, named after the user's modules."""
+    uses: dict[Atom, list[tuple[str, int]]] = {}
+    inner: dict[Atom, int] = {}
+    for name in consumption_order(graph):
+        for axis, dim in enumerate(stored[name]):
+            for segment in dim:
+                for atom in segment:
+                    if atom.pin is not None or atom.batch:
+                        continue
+                    if (name, axis) not in uses.setdefault(atom, []):
+                        uses[atom].append((name, axis))
+                    others = segment_size(segment) // atom.size
+                    inner[atom] = min(inner.get(atom, others), others)
+    names = _names({atom: places[0][0] for atom, places in uses.items()}, roles)
+    return tuple(
+        Group(names[atom], roles.get(atom, "width"), atom, tuple(places), inner[atom]) for atom, places in uses.items()
+    )
+
+
+def find_pinned(graph: Graph, stored: Mapping[str, Dims], parameters: frozenset[str]) -> tuple[PinnedAxis, ...]:
+    """Every parameter axis that keeps its full size and has a reason beyond being a constant of the model."""
+    found = []
+    for name in consumption_order(graph):
+        for axis, dim in enumerate(stored[name]):
+            atoms = list(iter_atoms(dim))
+            reasons = [atom.pin for atom in atoms if atom.pin is not None and atom.pin.op]
+            if name in parameters and atoms and reasons and all(atom.pin is not None for atom in atoms):
+                found.append(PinnedAxis(name, axis, math.prod([1, *map(segment_size, dim)]), reasons[0]))
+    return tuple(found)
+
+
+def consumption_order(graph: Graph) -> list[str]:
+    """Names of stored tensors in the order in which the network first uses them."""
+    order: dict[str, None] = {}
+    for node in graph.nodes:
+        for operand in node.all_input_nodes:
+            if operand.op == "get_attr":
+                order[str(operand.target)] = None
+    return list(order)
+
+
+def _names(first_use: Mapping[Atom, str], roles: Mapping[Atom, str]) -> dict[Atom, str]:
+    owners = {atom: tensor.removesuffix(".weight").removesuffix(".bias") for atom, tensor in first_use.items()}
+    shared = Counter(owners.values())
+    names = [f"{owner}:{roles.get(atom, 'width')}" if shared[owner] > 1 else owner for atom, owner in owners.items()]
+    return dict(zip(owners, unique(names), strict=True))
+
+
+def importance(group: Group, tensors: Mapping[str, Tensor], stored: Mapping[str, Dims]) -> Tensor:
+    """Importance of each index: its L2 norm within every parameter that stores it, each scaled to mean 1, summed.
+
+    The group-norm criterion of DepGraph (Fang et al., CVPR 2023, eq. 5) with the per-layer normalisation of its
+    reference implementation. Returns (size,) float64 on the CPU.
+    """
+    total = torch.zeros(group.atom.size, dtype=torch.float64)
+    for name, axis in group.uses:
+        tensor = tensors[name]
+        if not isinstance(tensor, torch.nn.Parameter):
+            continue
+        energy = tensor.detach().to("cpu", torch.float64).pow(2).movedim(axis, 0).reshape(tensor.shape[axis], -1).sum(1)
+        norm = _per_index(energy, stored[name][axis], group.atom).sqrt()
+        mean = norm.mean()
+        if mean > 0:
+            total += norm / mean
+    return total
+
+
+def _per_index(energy: Tensor, dim: tuple[tuple[Atom, ...], ...], atom: Atom) -> Tensor:
+    """Sum the energy of an axis (axis size,) over everything but the indices of one atom."""
+    total = torch.zeros(atom.size, dtype=energy.dtype)
+    offset = 0
+    for segment in dim:
+        size = segment_size(segment)
+        part = energy[offset : offset + size].reshape([factor.size for factor in segment] or [1])
+        offset += size
+        for position, factor in enumerate(segment):
+            if factor is atom:
+                total += part.movedim(position, 0).reshape(atom.size, -1).sum(1)
+    return total

@@ -1,0 +1,99 @@
+"""Matrix products: contracted axes keep the same indices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from torch.fx import Node
+
+from tailorbird.graph.algebra import UNIT, Dim, Dims
+from tailorbird.graph.registry import Shape, UnknownError, macs, rule
+
+if TYPE_CHECKING:
+    from tailorbird.graph.analysis import Analysis
+
+
+@rule("linear")
+def linear(analysis: Analysis, node: Node) -> Dims:
+    """y[..., out] = x[..., in] w[out, in] + b[out]."""
+    data, weight, bias = node.args[:3]
+    x, w = analysis.dims(data), analysis.dims(weight)
+    if len(w) != 2:
+        raise UnknownError("the weight is no matrix")
+    analysis.unify(x[-1], w[1], node)
+    if bias is not None:
+        analysis.unify(w[0], analysis.dims(bias)[0], node)
+    return (*x[:-1], w[0])
+
+
+@rule("addmm")
+def addmm(analysis: Analysis, node: Node) -> Dims:
+    """y[m, n] = b[m, n] or b[n] + x[m, k] w[k, n]."""
+    bias, left, right = node.args[:3]
+    x, w = analysis.dims(left), analysis.dims(right)
+    analysis.unify(x[1], w[0], node)
+    added, shape = analysis.dims(bias), analysis.shape(node)
+    for dim, size, out, full in zip(
+        reversed(added), reversed(analysis.shape(bias)), (w[1], x[0]), reversed(shape), strict=False
+    ):
+        if size == full:
+            analysis.unify(dim, out, node)
+    return (x[0], w[1])
+
+
+@rule("matmul", "mm", "bmm")
+def matmul(analysis: Analysis, node: Node) -> Dims:
+    """y[..., m, n] = a[..., m, k] b[..., k, n]; a stored matrix may be elastic along k, two activations may not.
+
+    The contraction of two activations is a score that the network scales by a constant of its full size.
+    """
+    a, b = analysis.dims(node.args[0]), analysis.dims(node.args[1])
+    if len(a) < 2 or len(b) < 2:
+        raise UnknownError("a product with a vector")
+    analysis.unify(a[-1], b[-2], node)
+    batch = _batch_axes(analysis, node, a[:-2], b[:-2])
+    if len(b) > 2:
+        analysis.pin(a[-1], node, "scores are scaled by the full size of this axis")
+        if batch:
+            analysis.roles.append(("heads", batch[-1]))
+    return (*batch, a[-2], b[-1])
+
+
+def _batch_axes(analysis: Analysis, node: Node, left: Dims, right: Dims) -> Dims:
+    shape = analysis.shape(node)[:-2]
+    found: list[Dim] = []
+    for axis, size in enumerate(shape):
+        mine = left[axis - len(shape) + len(left)] if axis >= len(shape) - len(left) else UNIT
+        other = right[axis - len(shape) + len(right)] if axis >= len(shape) - len(right) else UNIT
+        wide = [dim for dim in (mine, other) if dim != UNIT and _full_size(dim) == size]
+        if len(wide) == 2:
+            analysis.unify(wide[0], wide[1], node)
+        found.append(wide[0] if wide else UNIT)
+    return tuple(found)
+
+
+def _full_size(dim: Dim) -> int:
+    return sum(math.prod(atom.size for atom in segment) for segment in dim)
+
+
+@macs("linear")
+def linear_macs(node: Node, shape: Callable[[Node], Shape]) -> int:
+    """Output elements times input features."""
+    assert isinstance(node.args[0], Node)
+    return math.prod(shape(node)) * shape(node.args[0])[-1]
+
+
+@macs("addmm")
+def addmm_macs(node: Node, shape: Callable[[Node], Shape]) -> int:
+    """Output elements times the contracted size."""
+    assert isinstance(node.args[1], Node)
+    return math.prod(shape(node)) * shape(node.args[1])[-1]
+
+
+@macs("matmul", "mm", "bmm")
+def matmul_macs(node: Node, shape: Callable[[Node], Shape]) -> int:
+    """Output elements times the contracted size."""
+    assert isinstance(node.args[0], Node)
+    return math.prod(shape(node)) * shape(node.args[0])[-1]

@@ -1,0 +1,72 @@
+"""Save a SuperNet and load it back: weights, channel order, recalibrated statistics, compile options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from tailorbird.errors import MissingFileError, ModelError
+from tailorbird.types import Config
+
+if TYPE_CHECKING:
+    from tailorbird.supernet.supernet import SuperNet
+
+_FORMAT = 1
+
+
+def save(net: SuperNet, path: Path) -> None:
+    """Write everything that elastic() cannot find again to one file. The network's code is not stored."""
+    torch.save(
+        {
+            "format": _FORMAT,
+            "model": net.report.model,
+            "options": {
+                "only": None if net.options.only is None else list(net.options.only),
+                "freeze": list(net.options.freeze),
+                "divisor": net.options.divisor,
+            },
+            "state": dict(net.state_dict()),
+            "orders": net.orders,
+            "statistics": {config.to_json(): dict(found) for config, found in net.recalibrated()},
+        },
+        path,
+    )
+
+
+def load(path: Path, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> SuperNet:
+    """Compile `model` with the options of the saved SuperNet and read its state back. `model` is not changed.
+
+    Raises: MissingFileError; ModelError when the file is no SuperNet or belongs to another network.
+    """
+    from tailorbird.supernet.elastic import elastic
+
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist", fix="pass the path given to SuperNet.save")
+    try:
+        data: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        options, orders = data["options"], data["orders"]
+        net = elastic(model, example_inputs, **options)
+        _check(data, net)
+        net.load_state_dict(data["state"])
+        net.orders = orders
+        for text, found in data["statistics"].items():
+            net.set_statistics(Config.from_json(text), found)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{path} cannot be loaded into {type(model).__name__}",
+            why=f"{type(error).__name__}: {error}",
+            fix="pass the model class and example inputs it was saved with",
+        ) from error
+    return net
+
+
+def _check(data: dict[str, Any], net: SuperNet) -> None:
+    if data["format"] != _FORMAT:
+        raise ValueError(f"format {data['format']}, expected {_FORMAT}")
+    if {name: len(order) for name, order in data["orders"].items()} != {n: len(o) for n, o in net.orders.items()}:
+        raise ValueError(f"it was saved from {data['model']} with other dimensions")

@@ -1,0 +1,194 @@
+"""elastic(): compile a user's network to a SuperNet."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatch
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from tailorbird.errors import InputShapeError, ModelError
+from tailorbird.graph import ElasticGraph, Pin, importance, live_nodes, trace, trace_rigid
+from tailorbird.supernet.report import PinnedDimension, Report
+from tailorbird.supernet.space import Dimension, SearchSpace, default_choices
+from tailorbird.supernet.supernet import Options, SuperNet
+
+_OTHER_BATCHES = (2, 3)  # batch sizes at which the compiled network is compared with the user's
+
+
+def elastic(
+    model: nn.Module,
+    example_inputs: tuple[Tensor, ...],
+    *,
+    only: Sequence[str] | None = None,
+    freeze: Sequence[str] | None = None,
+    divisor: int = 8,
+) -> SuperNet:
+    """Compile a network to a SuperNet: find what can shrink, pin what cannot, prove the full net unchanged.
+
+    only, freeze: patterns (`layer2.*`) on dimension and block names; divisor: channels are kept in multiples of it.
+    The model may be in train or eval mode and is not changed.
+
+    Raises: ModelError when it cannot be copied or captured; InputShapeError when it does not run on the inputs.
+    """
+    options = Options(None if only is None else tuple(only), tuple(freeze or ()), divisor)
+    name = type(model).__name__
+    weights = _frozen_copy(model)
+    expected = _run(weights, example_inputs, name)
+    graph = trace(weights, example_inputs)
+    net = _assemble(name, weights, graph, options)
+    if graph.batch is not None and not _any_batch(net, weights, example_inputs):
+        graph = trace_rigid(weights, example_inputs, Pin("self-check", "outputs differ at another batch size"))
+        net = _assemble(name, weights, graph, options)
+    net.report = replace(net.report, notes=(*net.report.notes, *_compare(net, expected, example_inputs)))
+    return net.eval()
+
+
+def _frozen_copy(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model).eval()
+    except Exception as error:
+        raise ModelError(
+            f"{type(model).__name__} cannot be copied",
+            why=f"{type(error).__name__}: {error}",
+            fix="pass a model that copy.deepcopy accepts: drop cached activations and open handles from its attributes",
+        ) from error
+
+
+def _run(model: nn.Module, inputs: tuple[Tensor, ...], name: str) -> Any:
+    if not inputs or not all(isinstance(x, Tensor) for x in inputs):
+        raise InputShapeError(
+            "example_inputs must be a tuple of tensors", fix=f"call elastic(model, (x,)) as you would call {name}(x)"
+        )
+    try:
+        with torch.no_grad():
+            return model(*(x.clone() for x in inputs))
+    except Exception as error:
+        raise InputShapeError(
+            f"{name} does not run on the example inputs",
+            why=f"{type(error).__name__}: {error}",
+            fix=f"check that model(*example_inputs) runs; got shapes {[tuple(x.shape) for x in inputs]}",
+        ) from error
+
+
+def _assemble(name: str, weights: nn.Module, graph: ElasticGraph, options: Options) -> SuperNet:
+    space = _space(graph, options)
+    orders = {g.name: _descending(importance(g, graph.tensors, graph.stored)) for g in graph.groups}
+    report = Report(
+        name, space.dimensions, _pinned(graph), (), 0.0, space.size, 0, 0, 0, 0, graph.batch_pin is None, ()
+    )
+    net = SuperNet(weights, graph, space, orders, report, options)
+    net.report = _measure(net)
+    return net.eval()
+
+
+def _descending(scores: Tensor) -> Tensor:
+    """Indices from the most to the least important; equal scores in original order."""
+    return torch.argsort(scores, descending=True, stable=True)
+
+
+def _space(graph: ElasticGraph, options: Options) -> SearchSpace:
+    def wanted(name: str) -> bool:
+        chosen = options.only is None or any(fnmatch(name, pattern) for pattern in options.only)
+        return chosen and not any(fnmatch(name, pattern) for pattern in options.freeze)
+
+    sized = [Dimension(g.name, g.kind, g.atom.size, default_choices(g, options.divisor)) for g in graph.groups]
+    depth = [Dimension(block.name, "depth", 1, (0, 1)) for block in graph.blocks]
+    dimensions = tuple(d for d in (*sized, *depth) if len(d.choices) > 1 and wanted(d.name))
+    uses = {g.name: {name for name, _ in g.uses} for g in graph.groups}
+    by_name = {block.name: block for block in graph.blocks}
+
+    def dead(skipped: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+        live = live_nodes(graph, [by_name[name] for name in skipped])
+        stored = {str(node.target) for node in live if node.op == "get_attr"}
+        return (
+            frozenset(name for name, tensors in uses.items() if not tensors & stored),
+            frozenset(name for name, block in by_name.items() if block.add not in live),
+        )
+
+    return SearchSpace(dimensions, dead)
+
+
+def _pinned(graph: ElasticGraph) -> tuple[PinnedDimension, ...]:
+    found = {}
+    for axis in graph.pinned:
+        place = f"{axis.name}[{axis.axis}]"
+        found[place] = PinnedDimension(place, axis.size, axis.why.op, axis.why.reason)
+    return tuple(found.values())
+
+
+def _measure(net: SuperNet) -> Report:
+    smallest = net.space.smallest()
+    selection = net.selection(smallest)
+    live = {str(n.target) for n in live_nodes(net.graph, selection.skipped) if n.op == "get_attr"}
+    total = shrinking = 0
+    for name in net.graph.parameters:
+        count = net.tensor(name).numel()
+        total += count
+        if name not in live or selection.cuts(net.graph.stored[name]):
+            shrinking += count
+    batch_pin = net.graph.batch_pin
+    notes = (
+        () if batch_pin is None else (f"runs at the example's batch size only: {batch_pin.reason} ({batch_pin.op})",)
+    )
+    return replace(
+        net.report,
+        unknown_ops=tuple(f"{why.op}: {why.reason}" for why in net.graph.unknown_ops),
+        elastic_fraction=shrinking / total if total else 0.0,
+        params_full=net.params(),
+        params_smallest=net.params(smallest),
+        macs_full=net.macs(),
+        macs_smallest=net.macs(smallest),
+        notes=notes,
+    )
+
+
+def _any_batch(net: SuperNet, weights: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+    """Whether the compiled network follows the user's at batch sizes other than the traced one."""
+    old = inputs[0].shape[0]
+    for batch in _OTHER_BATCHES:
+        rows = torch.arange(batch, device=inputs[0].device) % old
+        other = tuple(x[rows] if x.ndim and x.shape[0] == old else x for x in inputs)
+        try:
+            with torch.no_grad():
+                pairs = _pairs(weights(*other), net.eval()(*other))
+        except Exception:
+            return False
+        if not all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True) for a, b in pairs):
+            return False
+    return True
+
+
+def _compare(net: SuperNet, expected: Any, inputs: tuple[Tensor, ...]) -> tuple[str, ...]:
+    """Check the promise that the full configuration is the user's network. Raises: ModelError when it is not."""
+    with torch.no_grad():
+        pairs = _pairs(expected, net.eval()(*(x.clone() for x in inputs)))
+    if all(_identical(a, b) for a, b in pairs):
+        return ()
+    if all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True) for a, b in pairs):
+        return ("the full configuration equals the model to rounding, not bitwise: eager mode takes a fused path",)
+    raise ModelError(
+        f"{net.report.model} does not compute the same once captured",
+        why="its output depends on state or randomness that the captured graph does not hold",
+        fix="make the eval-mode forward pass a function of inputs and weights alone",
+    )
+
+
+def _pairs(left: Any, right: Any) -> list[tuple[Tensor, Tensor]]:
+    flat = (pytree.tree_leaves(left), pytree.tree_leaves(right))
+    return [(a, b) for a, b in zip(*flat, strict=True) if isinstance(a, Tensor)]
+
+
+def _identical(left: Tensor, right: Tensor) -> bool:
+    if left.shape != right.shape or left.dtype != right.dtype:
+        return False
+    return (
+        bool(((left == right) | (left.isnan() & right.isnan())).all())
+        if left.is_floating_point()
+        else left.equal(right)
+    )

@@ -1,0 +1,83 @@
+"""Recalibrate: the batch_norm statistics of a subnet, measured on data.
+
+Slicing changes what flows into every batch_norm, so the full network's running statistics do not fit a subnet
+(Yu and Huang, "Universally Slimmable Networks and Improved Training Techniques", ICCV 2019, section 3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Interpreter, Node
+from torch.nn import functional
+
+from tailorbird.errors import UsageError
+from tailorbird.graph import Mode, op_name
+from tailorbird.supernet.loader import read
+from tailorbird.types import Config
+
+if TYPE_CHECKING:
+    from tailorbird.supernet.supernet import SuperNet
+
+
+def recalibrate(net: SuperNet, config: Config, loader: Iterable[Any], images: int = 2000) -> None:
+    """Measure the batch_norm statistics of a subnet on up to `images` samples; labels are not read.
+
+    `net(x, config=config)` in eval mode and `extract(config)` use them from then on. The full configuration keeps its
+    running statistics, and a network without batch_norm needs none: both are left alone.
+
+    Raises: UsageError when the loader is empty.
+    """
+    chosen = net.space.canonical(config)
+    if chosen.is_full or not any(op_name(node) == "batch_norm" for node in net.graph.graph.nodes):
+        return
+    plan = net.plan(chosen, Mode.EVAL)
+    device = next(net.parameters()).device
+    measured = _Measured(plan.module, [name for name, _ in plan.tensors])
+    with torch.no_grad():
+        stored = net.stored(plan, {})
+        for batch in read(loader, device, images):
+            net.check_inputs(batch.inputs)
+            measured.weight = batch.size
+            measured.run(*stored, *batch.inputs)
+    if not measured.seen:
+        raise UsageError(
+            "there is nothing to recalibrate on", why="the loader gave no batch", fix="pass a loader with data"
+        )
+    net.set_statistics(chosen, measured.averages())
+
+
+class _Measured(Interpreter):
+    """Runs a network on the statistics of each batch and averages them over all batches, weighted by samples."""
+
+    def __init__(self, module: GraphModule, names: list[str]) -> None:
+        super().__init__(module)
+        placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+        self._names = dict(zip(placeholders, names, strict=False))
+        self._sums: dict[str, Tensor] = {}
+        self._weights: dict[str, int] = {}
+        self.weight = 1
+
+    @property
+    def seen(self) -> bool:
+        return bool(self._sums)
+
+    def run_node(self, n: Node) -> Any:
+        """As usual, but batch_norm normalises with the batch and notes its mean and variance."""
+        if n.op != "call_function" or op_name(n) != "batch_norm" or n.args[3] is None:
+            return super().run_node(n)
+        values: Any = self.map_nodes_to_values(n.args, n)
+        x, weight, bias, mean, var, _, _, eps, _ = values
+        mean, var = torch.zeros_like(mean), torch.ones_like(var)
+        out = functional.batch_norm(x, mean, var, weight, bias, training=True, momentum=1.0, eps=eps)
+        for operand, value in zip(n.args[3:5], (mean, var), strict=True):
+            name = self._names[cast("Node", operand)]
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value * self.weight
+            self._weights[name] = self._weights.get(name, 0) + self.weight
+        return out
+
+    def averages(self) -> dict[str, Tensor]:
+        return {name: total / self._weights[name] for name, total in self._sums.items()}

@@ -1,0 +1,229 @@
+"""SuperNet: a network and all its subnets over one set of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.fx import GraphModule
+from torch.utils import _pytree as pytree
+
+from tailorbird.errors import InputShapeError
+from tailorbird.graph import (
+    ElasticGraph,
+    Mode,
+    Shapes,
+    count_macs,
+    count_parameters,
+    peak_activation_bytes,
+    specialise,
+)
+from tailorbird.supernet.checkpoint import load, save
+from tailorbird.supernet.extract import extract
+from tailorbird.supernet.recalibrate import recalibrate
+from tailorbird.supernet.recent import Recent
+from tailorbird.supernet.report import Report
+from tailorbird.supernet.selection import Cuts, Selection, cut, select
+from tailorbird.supernet.space import SearchSpace
+from tailorbird.supernet.train import FitResult, fit
+from tailorbird.types import Config
+
+_PLANS = 64  # specialised graphs kept for the elastic forward pass
+_STATISTICS = 256  # recalibrated configurations kept
+
+Statistics = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a network was compiled; see `elastic`."""
+
+    only: tuple[str, ...] | None = None
+    freeze: tuple[str, ...] = ()
+    divisor: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A specialised graph as a function of (stored tensors..., inputs...)."""
+
+    module: GraphModule
+    tensors: tuple[tuple[str, Cuts], ...]
+
+
+class SuperNet(nn.Module):
+    """The user's network with elastic dimensions; made by `elastic()`.
+
+    `net(x)` is the user's network, bitwise. `net(x, config=cfg)` is a subnet: its weights are slices of the shared
+    ones, gradients flow into them. In train mode batch_norm uses the statistics of the batch and dropout drops; the running
+    statistics are updated by the full configuration alone, since those of a subnet belong to no stored buffer
+    (`recalibrate` finds them). `weights` is a copy of the user's module, so `state_dict()` loads back into it.
+    """
+
+    def __init__(
+        self,
+        weights: nn.Module,
+        graph: ElasticGraph,
+        space: SearchSpace,
+        orders: Mapping[str, Tensor],
+        report: Report,
+        options: Options,
+    ) -> None:
+        super().__init__()
+        self.weights = weights
+        self.graph = graph
+        self.space = space
+        self.orders = dict(orders)
+        self.report = report
+        self.options = options
+        self._groups = {group.name: group for group in graph.groups}
+        self._blocks = {block.name: block for block in graph.blocks}
+        self._plans: Recent[tuple[Config, Mode], Plan] = Recent(_PLANS)
+        self._statistics: Recent[Config, Statistics] = Recent(_STATISTICS)
+
+    @property
+    def elastic_fraction(self) -> float:
+        """Share of the parameters that shrink or vanish in the smallest subnet, 0 to 1."""
+        return self.report.elastic_fraction
+
+    # -- running
+
+    def forward(self, *inputs: Tensor, config: Config | None = None) -> Any:
+        """Output of a subnet (of the user's own network without `config`), in the user's output structure.
+
+        Raises: UsageError for an invalid configuration, InputShapeError for inputs that do not fit.
+        """
+        self.check_inputs(inputs)
+        chosen = self.space.canonical(config or Config())
+        mode = Mode.EVAL if not self.training else Mode.TRAIN_FULL if chosen.is_full else Mode.TRAIN
+        plan = self.plan(chosen, mode)
+        statistics = {} if self.training else self._statistics.get(chosen) or {}
+        return pytree.tree_unflatten(plan.module(*self.stored(plan, statistics), *inputs), self.graph.out_spec)
+
+    def plan(self, config: Config, mode: Mode) -> Plan:
+        """The specialised graph of a canonical configuration; the most recent ones are kept."""
+        known = self._plans.get((config, mode))
+        if known is not None:
+            return known
+        selection = self.selection(config)
+        made = specialise(self.graph, selection.sizes, selection.skipped, lifted=True, mode=mode)
+        tensors = tuple((name, selection.cuts(self.graph.stored[name])) for name in made.tensors)
+        return self._plans.put((config, mode), Plan(GraphModule(nn.Module(), made.graph), tensors))
+
+    def stored(self, plan: Plan, statistics: Statistics) -> list[Tensor]:
+        """The leading arguments of a plan: shared tensors, cut; recalibrated statistics where there are some."""
+        return [statistics[name] if name in statistics else cut(self.tensor(name), cuts) for name, cuts in plan.tensors]
+
+    def check_inputs(self, inputs: tuple[Tensor, ...]) -> None:
+        """Raises: InputShapeError when inputs do not fit the signature of the network."""
+        signature = self.graph.inputs
+        if len(inputs) != len(signature):
+            raise InputShapeError(
+                f"{self.report.model} takes {len(signature)} inputs, got {len(inputs)}",
+                fix="pass one tensor for each tensor of example_inputs",
+            )
+        batches = set()
+        for given, wanted in zip(inputs, signature, strict=True):
+            fits = given.ndim == len(wanted.shape) and all(
+                size is None or size == actual for size, actual in zip(wanted.shape, given.shape, strict=True)
+            )
+            if not fits or str(given.dtype) != f"torch.{wanted.dtype}":
+                shape = ", ".join("N" if size is None else str(size) for size in wanted.shape)
+                raise InputShapeError(
+                    f"input {wanted.name!r} of {self.report.model} does not fit",
+                    why=f"expected {wanted.dtype} ({shape}), got {str(given.dtype).removeprefix('torch.')} "
+                    f"{tuple(given.shape)}",
+                    fix="resize the input, or compile the network for this size with elastic(model, example_inputs)",
+                )
+            batches |= {actual for size, actual in zip(wanted.shape, given.shape, strict=True) if size is None}
+        if len(batches) > 1:
+            raise InputShapeError(
+                "the inputs differ in batch size", why=f"they have {', '.join(map(str, sorted(batches)))}"
+            )
+
+    # -- weights
+
+    def tensor(self, name: str) -> Tensor:
+        """A parameter, buffer or constant by its name in the graph."""
+        found: Any = self.weights
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        return found if isinstance(found, Tensor) else self.graph.tensors[name]
+
+    def selection(self, config: Config) -> Selection:
+        """What a canonical configuration keeps and skips."""
+        return select(config, self._groups, self._blocks, self.orders)
+
+    def statistics(self, config: Config) -> Statistics:
+        """Recalibrated batch_norm statistics of a configuration by buffer name; empty when there are none."""
+        return self._statistics.get(self.space.canonical(config)) or {}
+
+    def set_statistics(self, config: Config, statistics: Statistics) -> None:
+        """Use these batch_norm statistics, by buffer name, for a configuration other than the full one."""
+        chosen = self.space.canonical(config)
+        if not chosen.is_full:
+            self._statistics.put(chosen, dict(statistics))
+
+    def recalibrated(self) -> list[tuple[Config, Statistics]]:
+        """Every configuration with statistics of its own."""
+        return self._statistics.items()
+
+    def forget_statistics(self) -> None:
+        """Drop all recalibrated statistics: they do not outlive a change of the weights."""
+        self._statistics.clear()
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """The user's own state dict: it loads into the user's model class."""
+        return self.weights.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load a state dict of the user's model class. Recalibrated statistics are dropped."""
+        self.forget_statistics()
+        return self.weights.load_state_dict(state_dict, strict=strict, assign=assign)
+
+    # -- figures, without running anything
+
+    def macs(self, config: Config | None = None) -> int:
+        """Multiply-accumulates of one sample."""
+        shapes, selection = self._shapes(config)
+        return count_macs(shapes, selection.skipped)
+
+    def params(self, config: Config | None = None) -> int:
+        """Parameter elements the subnet uses."""
+        shapes, selection = self._shapes(config)
+        return count_parameters(shapes, selection.skipped)
+
+    def peak_activation_bytes(self, config: Config | None = None, batch: int = 1) -> int:
+        """Largest sum of activations alive at once, in bytes, in graph order."""
+        shapes, selection = self._shapes(config, batch)
+        return peak_activation_bytes(shapes, selection.skipped)
+
+    def _shapes(self, config: Config | None, batch: int = 1) -> tuple[Shapes, Selection]:
+        selection = self.selection(self.space.canonical(config or Config()))
+        return Shapes(self.graph, selection.sizes, batch), selection
+
+    # -- stages, each in a module of its own
+
+    def extract(self, config: Config | None = None) -> GraphModule:
+        """A stand-alone subnet in eval mode with its own weights; see `extract.extract`."""
+        return extract(self, config or Config())
+
+    def recalibrate(self, config: Config, loader: Iterable[Any], images: int = 2000) -> None:
+        """Find the batch_norm statistics of a subnet; see `recalibrate.recalibrate`."""
+        recalibrate(self, config, loader, images)
+
+    def fit(self, loader: Iterable[Any], **options: Any) -> FitResult:
+        """Train all subnets together; see `train.fit` for the options."""
+        return fit(self, loader, **options)
+
+    def save(self, path: str | Path) -> None:
+        """Write weights, channel order and recalibrated statistics to a file; see `checkpoint.save`."""
+        save(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> SuperNet:
+        """Compile `model` as it was when saved and read everything back; see `checkpoint.load`."""
+        return load(Path(path), model, example_inputs)
