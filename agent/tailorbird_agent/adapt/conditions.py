@@ -25,13 +25,15 @@ class Conditions:
     sums: WaitSums
 
     def p_on_time(self, cpu_us: float, deadline_us: float) -> float:
-        """Chance that a request of profiled on-CPU time cpu_us ends within deadline_us.
+        """Chance that a request of profiled on-CPU time cpu_us ends within deadline_us (inf: there is none).
 
         P = Phi((D - s c) / (spread s c)) * sum over k <= 3 of Poisson(k; rate s c) * F_k(D - s c), with F_k the
         empirical distribution of the sum of k waits; a fourth wait counts as late.
         """
         run_us = self.speed * cpu_us
         slack_us = deadline_us - run_us
+        if slack_us == math.inf:
+            return 1.0
         rate = self.hit_rate_per_us * run_us
         chance = 0.5 * (1.0 + math.erf(slack_us / (self.spread * run_us * _ROOT_TWO)))
         if slack_us <= 0.0:

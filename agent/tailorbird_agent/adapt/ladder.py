@@ -13,7 +13,7 @@ class RungProfile:
     """One subnet as profiled on this device.
 
     accuracy is a fraction of 1. cpu_us is the median on-CPU time of one request, microseconds; for a multi-threaded
-    runtime that of its busiest thread. memory_bytes is what serving the rung needs on top of what is resident already.
+    runtime that of its busiest thread. memory_bytes is what serving the rung takes.
     """
 
     name: str

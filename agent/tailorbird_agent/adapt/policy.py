@@ -38,8 +38,8 @@ class Policy(Protocol):
     def choose(self, deadline_us: float, cap: int, now_s: float, cap_cause: Cause = Cause.OPERATOR) -> Decision:
         """Choose a rung for the next request.
 
-        deadline_us is the time left for it (queueing already taken off); cap the largest rung allowed, and cap_cause
-        who set it; now_s only dates the event.
+        deadline_us is the time left for it, queueing already taken off (inf: it has no deadline); cap the largest rung
+        allowed, and cap_cause who set it; now_s only dates the event.
         """
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from math import isinf
 from typing import Protocol
 
 
@@ -106,7 +107,7 @@ class Switch:
             size = "" if self.wait_us is None else f" of {_significant(self.wait_us / 1e3)} ms"
             return f"waits {_significant(self.hit_rate_before_hz)}->{_significant(self.hit_rate_after_hz)}/s{size}"
         if self.cause is Cause.DEADLINE:
-            return f"deadline {_significant(self.deadline_us / 1e3)} ms"
+            return "no deadline" if isinf(self.deadline_us) else f"deadline {_significant(self.deadline_us / 1e3)} ms"
         return self.cause.value
 
 

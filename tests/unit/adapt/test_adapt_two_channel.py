@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from adapt_scenes import DEADLINE_US, LADDER, serve
 
@@ -72,6 +74,16 @@ def test_a_cap_that_lifts_rung_by_rung_is_named_for_each_and_not_for_other_moves
     assert [(s.to_name, s.cause) for s in first + second] == [("r3", Cause.THERMAL), ("r4", Cause.THERMAL)]
     _, later = serve(policy, 60, speed=2.0, deadline_us=6000.0, start_s=90.0)
     assert later[0].cause is Cause.SPEED
+
+
+def test_without_a_deadline_the_most_accurate_rung_answers_however_long_it_waits():
+    policy = settled()
+    serve(policy, 40, wait_us=9000.0)
+    decision = policy.choose(math.inf, 4, 20.0)
+    assert decision.rung == 4
+    assert " no deadline P(on time) " in decision.switch.explain()
+    rungs, _ = serve(policy, 40, wait_us=9000.0, deadline_us=math.inf)
+    assert set(rungs) == {4}
 
 
 def test_when_nothing_can_be_on_time_the_smallest_rung_catches_up():
