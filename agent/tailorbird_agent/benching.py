@@ -1,0 +1,82 @@
+"""Measuring under the lease: one measuring worker, kept between calls, ended with the lease."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import TypeVar
+
+from tailorbird_agent.errors import LeaseError, RequestError, ServingError
+from tailorbird_agent.lease import Lease, Leases
+from tailorbird_agent.worker.failure import WorkerError
+from tailorbird_agent.worker.measuring import MeasuringWorker
+from tailorbird_agent.worker.plan import CandidatePlan, Figure, Protocol, Timings
+
+Item = TypeVar("Item")
+
+
+class Bench:
+    """Runs candidates and device benchmarks for whoever holds the lease; calls under one lease wait for each other."""
+
+    def __init__(self, leases: Leases) -> None:
+        self._leases = leases
+        self._worker = MeasuringWorker()
+        self._turn = asyncio.Lock()
+
+    async def measure(
+        self,
+        token: int,
+        candidates: Sequence[CandidatePlan],
+        protocol: Protocol,
+        runtime_libraries: tuple[tuple[str, Path], ...],
+        candidate_timeout_s: float,
+    ) -> AsyncIterator[tuple[int, Timings]]:
+        """Timings of each candidate, in order; a candidate that fails yields its error.
+
+        Raises:
+            LeaseError: LEASE_REQUIRED, LEASE_LOST (also when the lease ends meanwhile).
+        """
+        async with self._turn:
+            lease = self._leases.check(token)
+            results = self._worker.measure(candidates, protocol, runtime_libraries, candidate_timeout_s)
+            async with aclosing(results):  # type: ignore[type-var]
+                while (item := await _under(lease, anext(results, None))) is not None:
+                    yield item
+
+    async def benchmark(self, token: int, names: Sequence[str], protocol: Protocol) -> list[Figure]:
+        """Device figures.
+
+        Raises:
+            LeaseError: LEASE_REQUIRED, LEASE_LOST.
+            RequestError: INPUT_INVALID, an unknown name.
+            ServingError: WORKER_DIED, WORKER_TIMEOUT.
+        """
+        async with self._turn:
+            lease = self._leases.check(token)
+            try:
+                return await _under(lease, self._worker.benchmark(names, protocol))
+            except ValueError as error:
+                raise RequestError("INPUT_INVALID", f"{error}.") from None
+            except WorkerError as error:
+                raise ServingError(error.reason, f"{error.message}.") from None
+
+    async def stop(self) -> None:
+        """End the worker; the next call starts another."""
+        await self._worker.stop()
+
+
+async def _under(lease: Lease, work: Awaitable[Item]) -> Item:
+    """The result of `work`, unless the lease ends first: then it is cancelled."""
+    task = asyncio.ensure_future(work)
+    ended = asyncio.ensure_future(lease.ended.wait())
+    try:
+        await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise LeaseError("LEASE_LOST", "It ended while measuring.")
+    finally:
+        for each in (task, ended):
+            each.cancel()
+        await asyncio.gather(task, ended, return_exceptions=True)

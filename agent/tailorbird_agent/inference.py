@@ -1,0 +1,251 @@
+"""The Open Inference Protocol over the models served here. The only module that imports its messages: tritonclient
+brings a second copy of the same names, and protobuf refuses two in one process.
+
+A request reads the serving reference once and hands its tensors to the worker before it awaits anything: so a swap sees
+it either before, and drains it, or after, and never loses it.
+"""
+
+# ruff: noqa: N802, ARG002 -- gRPC fixes the names and the arguments of the methods
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tailorbird_agent import __version__
+from tailorbird_agent.deploy.models import Models
+from tailorbird_agent.deploy.pointer import Serving
+from tailorbird_agent.errors import AgentError, RequestError, ServingError
+from tailorbird_agent.events import EventLog
+from tailorbird_agent.handlers import Context
+from tailorbird_agent.worker.failure import WorkerError
+from tailorbird_agent.worker.plan import Answer, TensorSpec
+from tailorbird_api.inference import open_inference_pb2 as oip
+from tailorbird_api.inference import open_inference_pb2_grpc as oip_grpc
+
+#: How long a request waits for a worker that is being restarted.
+RESTART_WAIT_S = 5.0
+DEFAULT_TIMEOUT_S = 60.0
+BUNDLE_DIGITS = 12
+
+# Datatype -> (field of InferTensorContents, array type code). The protocol has no typed field for FP16.
+_TYPED: Mapping[str, tuple[str, str]] = {
+    "FP32": ("fp32_contents", "f"),
+    "INT64": ("int64_contents", "q"),
+    "INT32": ("int_contents", "i"),
+    "INT8": ("int_contents", "b"),
+    "UINT8": ("uint_contents", "B"),
+    "BOOL": ("bool_contents", "b"),
+}
+_REQUEST_ERRORS = frozenset({"INPUT_INVALID", "RUNG_NOT_FOUND"})
+_RETRY_AFTER_S: Mapping[str, float] = {"WORKER_DIED": 0.5, "WORKER_TIMEOUT": 0.5, "WORKER_BUSY": 0.05}
+
+
+class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
+    """Inference by model name; model_version "" lets the policy choose, "<rung>" or "<bundle>/<rung>" pins a rung."""
+
+    def __init__(self, models: Models, events: EventLog) -> None:
+        self._models = models
+        self._events = events
+
+    async def ServerLive(self, request: oip.ServerLiveRequest, context: Context) -> oip.ServerLiveResponse:
+        return oip.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: oip.ServerReadyRequest, context: Context) -> oip.ServerReadyResponse:
+        return oip.ServerReadyResponse(ready=True)
+
+    async def ServerMetadata(self, request: oip.ServerMetadataRequest, context: Context) -> oip.ServerMetadataResponse:
+        return oip.ServerMetadataResponse(name="tailorbird-agent", version=__version__)
+
+    async def ModelReady(self, request: oip.ModelReadyRequest, context: Context) -> oip.ModelReadyResponse:
+        runner = self._models.runners.get(request.name)
+        serving = runner.pointer.current if runner else None
+        if serving is None:
+            return oip.ModelReadyResponse(ready=False)
+        try:
+            _pinned(serving, request.version)
+        except RequestError:
+            return oip.ModelReadyResponse(ready=False)
+        return oip.ModelReadyResponse(ready=True)
+
+    async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Context) -> oip.ModelMetadataResponse:
+        serving = await self._serving(request.name, context)
+        _pinned(serving, request.version)
+        manifest = serving.manifest
+        return oip.ModelMetadataResponse(
+            name=manifest.model,
+            versions=[_version(serving, rung.name) for rung in manifest.rungs],
+            platform="tailorbird_" + "_".join(sorted({rung.runtime for rung in manifest.rungs})),
+            inputs=map(_metadata, manifest.inputs),
+            outputs=map(_metadata, manifest.outputs),
+        )
+
+    async def ModelInfer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelInferResponse:
+        serving = await self._serving(request.model_name, context)
+        manifest = serving.manifest
+        tensors = _tensors(request, manifest.inputs)
+        chosen = _chosen(request, manifest.outputs)
+        remaining = context.time_remaining()
+        try:
+            answer = await serving.worker.infer(
+                tensors,
+                rung=_pinned(serving, request.model_version),
+                slo_us=_slo_us(request),
+                timeout_s=DEFAULT_TIMEOUT_S if remaining is None else max(remaining, 0.0),
+            )
+        except WorkerError as error:
+            raise _refusal(error) from None
+        if answer.switch is not None:
+            self._note_switch(manifest.model, answer)
+        response = oip.ModelInferResponse(
+            model_name=manifest.model, model_version=_version(serving, answer.rung), id=request.id
+        )
+        for index in chosen:
+            spec = manifest.outputs[index]
+            response.outputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+            response.raw_output_contents.append(answer.outputs[index])
+        response.parameters["wall_us"].double_param = answer.wall_us
+        response.parameters["cpu_us"].double_param = answer.cpu_us
+        response.parameters["queue_us"].double_param = answer.queue_us
+        if answer.missed is not None:
+            response.parameters["missed"].bool_param = answer.missed
+        return response
+
+    async def _serving(self, model: str, context: Context) -> Serving:
+        """What answers requests for a model now; while its worker restarts, what answers them in a moment.
+
+        Raises:
+            RequestError: MODEL_NOT_FOUND. ServingError: WORKER_DIED, when no worker came back in time.
+        """
+        runner = self._models.get(model)
+        if (serving := runner.pointer.current) is not None:
+            return serving
+        if not runner.deployment.active:
+            phase = runner.deployment.phase.value
+            raise RequestError("MODEL_NOT_FOUND", f'"{model}" is {phase}: no bundle of it serves.', model=model)
+        remaining = context.time_remaining()
+        waited = await runner.pointer.wait(RESTART_WAIT_S if remaining is None else min(RESTART_WAIT_S, remaining))
+        if waited is None:
+            raise ServingError("WORKER_DIED", f'"{model}" is being restarted.', retry_after_s=1.0)
+        return waited
+
+    def _note_switch(self, model: str, answer: Answer) -> None:
+        note = answer.switch
+        assert note is not None
+        details = {**note.details, "from": note.from_rung, "to": note.to_rung, "cause": note.cause}
+        self._events.append("switch", model, note.message, details)
+
+
+def _refusal(error: WorkerError) -> AgentError:
+    if error.reason in _REQUEST_ERRORS:
+        return RequestError(error.reason, f"{error.message}.")
+    return ServingError(error.reason, f"{error.message}.", retry_after_s=_RETRY_AFTER_S.get(error.reason))
+
+
+def _version(serving: Serving, rung: str) -> str:
+    return f"{serving.bundle[:BUNDLE_DIGITS]}/{rung}"
+
+
+def _pinned(serving: Serving, version: str) -> str | None:
+    """The rung a model_version pins, None when the policy chooses.
+
+    Raises:
+        RequestError: RUNG_NOT_FOUND.
+    """
+    if not version:
+        return None
+    bundle, _, rung = version.rpartition("/")
+    if bundle and bundle != serving.bundle[:BUNDLE_DIGITS]:
+        raise RequestError(
+            "RUNG_NOT_FOUND", f"Bundle {bundle[:64]} does not serve, {serving.bundle[:BUNDLE_DIGITS]} does."
+        )
+    names = [each.name for each in serving.manifest.rungs]
+    if rung not in names:
+        raise RequestError("RUNG_NOT_FOUND", f'"{rung[:128]}"; there are: {", ".join(names)}.')
+    return rung
+
+
+def _tensors(request: oip.ModelInferRequest, specs: Sequence[TensorSpec]) -> list[bytes]:
+    """The request's tensors as raw bytes, in the order of the signature.
+
+    Raises:
+        RequestError: INPUT_INVALID, with what was expected.
+    """
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(request.inputs):
+        raise RequestError("INPUT_INVALID", f"{len(request.inputs)} inputs come with {len(raw)} raw contents.")
+    given = {tensor.name: index for index, tensor in enumerate(request.inputs)}
+    names = {spec.name for spec in specs}
+    if len(given) != len(request.inputs) or given.keys() != names:
+        got = ", ".join(f'"{tensor.name[:64]}"' for tensor in request.inputs) or "none"
+        wanted = ", ".join(f'"{name}"' for name in sorted(names))
+        raise RequestError("INPUT_INVALID", f"The model takes the inputs {wanted}; got: {got}.")
+    tensors = []
+    for spec in specs:
+        index = given[spec.name]
+        tensor = request.inputs[index]
+        if tensor.datatype != spec.datatype or tuple(tensor.shape) != spec.shape:
+            raise RequestError(
+                "INPUT_INVALID",
+                f'Input "{spec.name}" is {spec.datatype}{list(spec.shape)}, '
+                f"got {tensor.datatype[:16]}{list(tensor.shape)[:16]}.",
+            )
+        data = raw[index] if raw else _packed(tensor, spec)
+        if len(data) != spec.size_bytes:
+            raise RequestError("INPUT_INVALID", f'Input "{spec.name}" takes {spec.size_bytes} bytes, got {len(data)}.')
+        tensors.append(data)
+    return tensors
+
+
+def _packed(tensor: Any, spec: TensorSpec) -> bytes:
+    """Typed contents as raw little-endian bytes.
+
+    Raises:
+        RequestError: INPUT_INVALID.
+    """
+    if spec.datatype not in _TYPED:
+        raise RequestError("INPUT_INVALID", f'Input "{spec.name}" is {spec.datatype}: send it as raw_input_contents.')
+    field, code = _TYPED[spec.datatype]
+    try:
+        values = array(code, getattr(tensor.contents, field))
+    except OverflowError:
+        raise RequestError("INPUT_INVALID", f'A value of input "{spec.name}" does not fit {spec.datatype}.') from None
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values.tobytes()
+
+
+def _chosen(request: oip.ModelInferRequest, specs: Sequence[TensorSpec]) -> Sequence[int]:
+    """Indices of the outputs asked for, all when none is named.
+
+    Raises:
+        RequestError: INPUT_INVALID.
+    """
+    if not request.outputs:
+        return range(len(specs))
+    names = [spec.name for spec in specs]
+    unknown = [each.name for each in request.outputs if each.name not in names]
+    if unknown:
+        raise RequestError("INPUT_INVALID", f'No output "{unknown[0][:64]}"; there are: {", ".join(names)}.')
+    return [names.index(each.name) for each in request.outputs]
+
+
+def _slo_us(request: oip.ModelInferRequest) -> float | None:
+    """The request's own deadline, microseconds.
+
+    Raises:
+        RequestError: INPUT_INVALID.
+    """
+    if "slo_us" not in request.parameters:
+        return None
+    parameter = request.parameters["slo_us"]
+    kind = parameter.WhichOneof("parameter_choice")
+    if kind not in {"double_param", "int64_param", "uint64_param"} or not 0 < getattr(parameter, kind) < float("inf"):
+        raise RequestError("INPUT_INVALID", "The parameter slo_us is a number of microseconds above zero.")
+    return float(getattr(parameter, kind))
+
+
+def _metadata(spec: TensorSpec) -> oip.ModelMetadataResponse.TensorMetadata:
+    return oip.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype, shape=spec.shape)
