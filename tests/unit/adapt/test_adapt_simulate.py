@@ -54,6 +54,13 @@ def test_two_channel_beats_threshold_and_both_ends_of_the_ladder_under_interfere
     assert ours.switches_per_1000 <= 40.0
     assert ours.percent_of_segment_oracle > 95.0
     assert ours.low <= ours.effective_accuracy <= ours.high
+    assert ours.percent_of_best_static > 99.0
+    assert scores["static-large"].percent_of_best_static < 100.0
+
+
+def test_where_no_rung_can_be_on_time_nothing_was_missed():
+    (score,) = compare(tiny([(1000, 2000)]), 10.0, ["static-small"])
+    assert (score.percent_of_segment_oracle, score.percent_of_best_static, score.miss_rate) == (100.0, 100.0, 1.0)
 
 
 def test_caps_per_slot_are_obeyed_in_a_replay():
@@ -75,6 +82,8 @@ def test_a_trace_survives_its_file_format():
     trace = contended_trace(1, slots=5)
     again = parse_trace(json.loads(json.dumps(trace_document(trace))))
     assert [rung.name for rung in again.ladder] == [rung.name for rung in trace.ladder]
+    assert [rung.cpu_us for rung in again.ladder] == pytest.approx([rung.cpu_us for rung in trace.ladder])
+    assert again.at_s == trace.at_s
     assert again.wall_us[3] == pytest.approx(trace.wall_us[3])
     assert again.cpu_us[3] == pytest.approx(trace.cpu_us[3])
 
