@@ -1,6 +1,7 @@
 """One network, many subnets: compile, run, train, recalibrate, extract, predict accuracy."""
 
 from tailorbird.supernet.accuracy import accuracy
+from tailorbird.supernet.accuracy_table import AccuracyTable, Anchor, Factor, Provenance, accuracy_table
 from tailorbird.supernet.elastic import elastic
 from tailorbird.supernet.report import PinnedDimension, Report
 from tailorbird.supernet.space import Dimension, SearchSpace
@@ -8,14 +9,19 @@ from tailorbird.supernet.supernet import Options, SuperNet
 from tailorbird.supernet.train import FitResult, fit
 
 __all__ = [
+    "AccuracyTable",
+    "Anchor",
     "Dimension",
+    "Factor",
     "FitResult",
     "Options",
     "PinnedDimension",
+    "Provenance",
     "Report",
     "SearchSpace",
     "SuperNet",
     "accuracy",
+    "accuracy_table",
     "elastic",
     "fit",
 ]

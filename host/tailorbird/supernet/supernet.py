@@ -58,7 +58,7 @@ class SuperNet(nn.Module):
     """The user's network with elastic dimensions; made by `elastic()`.
 
     `net(x)` is the user's network, bitwise. `net(x, config=cfg)` is a subnet: its weights are slices of the shared
-    ones, gradients flow into them. In train mode batch_norm uses the statistics of the batch and dropout drops; the running
+    ones, gradients flow into them. In train mode batch_norm uses the statistics of the batch and dropout drops; running
     statistics are updated by the full configuration alone, since those of a subnet belong to no stored buffer
     (`recalibrate` finds them). `weights` is a copy of the user's module, so `state_dict()` loads back into it.
     """
@@ -169,7 +169,7 @@ class SuperNet(nn.Module):
 
     def recalibrated(self) -> list[tuple[Config, Statistics]]:
         """Every configuration with statistics of its own."""
-        return self._statistics.items()
+        return [(config, found) for config, found in self._statistics.items() if found]
 
     def forget_statistics(self) -> None:
         """Drop all recalibrated statistics: they do not outlive a change of the weights."""
