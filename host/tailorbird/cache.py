@@ -2,7 +2,7 @@
 
 A key is the SHA-256 of the stage's name, its inputs as canonical JSON, and the version of the code. The result is a
 folder <root>/<stage>/<key>/ with the stage's files and stage.json, which names each file with its digest and says what
-went in and how long it took. A folder appears by rename, so it is complete or absent; one with a changed file is made again.
+went in and how long it took. A folder appears by rename, so it is complete or absent; a changed file means a rebuild.
 """
 
 from __future__ import annotations

@@ -143,7 +143,8 @@ def load_settings(
 def _file(file: Path | None, environment: Mapping[str, str]) -> Path | None:
     named = file or (Path(environment[_PREFIX + "CONFIG"]) if environment.get(_PREFIX + "CONFIG") else None)
     if named is None:
-        usual = Path.home() / ".config" / "tailorbird" / "config.toml"
+        folder = environment.get("XDG_CONFIG_HOME") or Path(environment.get("HOME", "/nonexistent")) / ".config"
+        usual = Path(folder) / "tailorbird" / "config.toml"
         return usual if usual.is_file() else None
     if not named.is_file():
         raise MissingFileError(f"there is no settings file {named}", fix="check the path, or unset $TAILORBIRD_CONFIG")

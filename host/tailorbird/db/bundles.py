@@ -59,8 +59,8 @@ class BundleTable:
             .order_by(DeploymentRow.id.desc())
         )
         with self._sessions.begin() as session:
-            unique = {row.sha256: row for row in reversed(list(session.scalars(query)))}
-            return tuple(_record(row) for row in reversed(list(unique.values())))
+            latest = {row.sha256: row for row in session.scalars(query)}  # a dict keeps the place of the first
+            return tuple(_record(row) for row in latest.values())
 
 
 def _record(row: BundleRow) -> BundleRecord:

@@ -1,0 +1,5 @@
+"""The fleet registry."""
+
+from tailorbird.fleet.registry import Fleet, Presence
+
+__all__ = ["Fleet", "Presence"]

@@ -1,0 +1,57 @@
+"""What a latency predictor is, and how good one is."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.stats import rankdata  # type: ignore[import-untyped, unused-ignore]
+
+from tailorbird.types import Config
+
+
+class LatencyModel(Protocol):
+    """Predicts what a subnet of one SuperNet takes on one device. Calling it is predict_us, so a search can take it."""
+
+    def predict_us(self, config: Config) -> float:
+        """On-CPU microseconds per inference."""
+        ...
+
+    def __call__(self, config: Config) -> float:
+        """The same."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A subnet and its measured on-CPU microseconds per inference."""
+
+    config: Config
+    cpu_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionError:
+    """How predictions compare with measurements the model has not seen.
+
+    mape: mean absolute percentage error, percent; spearman: rank correlation, None with fewer than three samples or
+    equal measurements.
+    """
+
+    samples: int
+    mape: float
+    spearman: float | None
+
+    @classmethod
+    def of(cls, predicted: Sequence[float], measured: Sequence[float]) -> PredictionError:
+        """From pairs, at least one. Raises ValueError for none or for sequences of different lengths."""
+        if not measured:
+            raise ValueError("no samples to compare with")
+        errors = [abs(p - m) / m for p, m in zip(predicted, measured, strict=True)]
+        rank: float | None = None
+        if len(measured) >= 3 and len(set(measured)) > 1 and len(set(predicted)) > 1:
+            rank = float(np.corrcoef(rankdata(predicted), rankdata(measured))[0, 1])
+        return cls(len(measured), 100 * statistics.fmean(errors), rank)
