@@ -6,6 +6,7 @@ A Relax virtual machine is not safe for two threads at once (calls let go of the
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -73,7 +74,8 @@ class TvmRuntime:
         # load_module would by default keep each module for ever.
         self._load_library = tvm_ffi.get_global_func("ffi.Module.load_from_file.so")
         self._set_threads = tvm_ffi.get_global_func("runtime.config_threadpool")
-        self._threads: int | None = None
+        # The library sized its pool by this when it was loaded.
+        self._threads = int(os.environ.get("TVM_NUM_THREADS", "0"))
         self.tensor = tvm_ffi.from_dlpack
 
     def load(self, module: Path, parameters: Sequence[Path] = (), *, threads: int = 1) -> TvmModule:

@@ -30,6 +30,7 @@ _NOTED = (
     "steal_share",
     "memory_available_bytes",
 )
+_ERROR_LENGTH = 500
 
 
 def measure(descriptor: int, sandbox: Sequence[str]) -> None:
@@ -64,7 +65,8 @@ class Examiner:
                 samples = time_call(call, protocol, make_stopwatch(protocol.threads))
             timings = self._judged(candidate.label, samples, before, {"runtime": runtime, "mode": protocol.mode})
         except Exception as error:
-            timings = Timings(candidate.label, error=f"{type(error).__name__}: {error}"[:500])
+            words = " ".join(str(error).split())
+            timings = Timings(candidate.label, error=f"{type(error).__name__}: {words[:_ERROR_LENGTH]}")
         return {"timings": asdict(timings)}
 
     def figure(self, message: Message, protocol: Protocol) -> Message:

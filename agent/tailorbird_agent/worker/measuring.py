@@ -72,6 +72,11 @@ class MeasuringWorker:
             figures.append(Figure.from_json(reply["figure"]))
         return figures
 
+    @property
+    def busy(self) -> bool:
+        """Whether a child is starting or measuring."""
+        return self._child is not None and not self._child.idle
+
     async def stop(self) -> None:
         """End the child, if there is one, and what it is measuring. The next measurement starts another."""
         child, self._child = self._child, None

@@ -143,9 +143,9 @@ class ServingWorker:
         if not self._flights:
             self._idle.clear()
             self._progress_s = self._loop.time()
-            if self._watchdog is None:
-                self._watch()
         self._flights[number] = flight
+        if self._watchdog is None:
+            self._watch()
         return await flight.future
 
     async def set_policy(self, policy: str, slo_us: float | None) -> None:
@@ -189,6 +189,11 @@ class ServingWorker:
     def in_flight(self) -> int:
         """Requests sent and not answered."""
         return len(self._flights)
+
+    @property
+    def capacity(self) -> int:
+        """Requests that can be in flight at once; one more is refused."""
+        return self._arena.layout.slots
 
     def _check(self, inputs: Sequence[bytes | memoryview], rung: str | None) -> None:
         if not self._process.alive:
