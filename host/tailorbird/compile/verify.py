@@ -1,0 +1,74 @@
+"""Compare a compiled module with torch on the host.
+
+Tolerance: the largest absolute difference over all outputs may be at most 1e-4 times the largest absolute value torch
+gives for that output, and never less than 1e-5. Folding batch norm and reordering float32 sums move a 50-layer network
+by 1e-6 to 1e-5 of its range; a wrong stride, axis or padding moves it by 1e-1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from tailorbird.compile.base import Built
+from tailorbird.errors import CompileError, InputShapeError, VerifyError
+
+RELATIVE_TOLERANCE = 1e-4
+ABSOLUTE_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Largest absolute difference between module and torch, and the largest one that is accepted."""
+
+    max_error: float
+    tolerance: float
+
+
+def verify(built: Built, subnet: nn.Module, batches: Sequence[Sequence[torch.Tensor]]) -> Verification:
+    """Run the module and the subnet (in evaluation mode, as captured) on each tuple of inputs and compare the outputs.
+
+    Raises:
+        VerifyError: an output differs by more than the tolerance, or is not finite.
+        InputShapeError: an input does not fit the module's signature.
+        CompileError: the module is for another CPU than the host's.
+    """
+    run = _runner(built)
+    worst = Verification(0.0, ABSOLUTE_TOLERANCE)
+    for batch in batches:
+        shapes = tuple(tuple(value.shape) for value in batch)
+        if shapes != tuple(spec.shape for spec in built.inputs):
+            raise InputShapeError(
+                f"inputs of shapes {shapes} do not fit the module",
+                why=f"it takes {', '.join(f'{spec.name}{spec.shape}' for spec in built.inputs)}",
+            )
+        with torch.no_grad():
+            reference = subnet(*batch)
+        expected = reference if isinstance(reference, (tuple, list)) else (reference,)
+        outputs = run([value.numpy() for value in batch])
+        for spec, want, got in zip(built.outputs, expected, outputs, strict=True):
+            tolerance = max(ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE * float(want.abs().max()))
+            error = float(np.abs(np.asarray(got, np.float64) - want.double().numpy()).max())
+            if not error <= tolerance:  # also true of NaN
+                raise VerifyError(
+                    f"{spec.name} of the {built.runtime} module differs from torch by {error:.3g}",
+                    why=f"the tolerance is {tolerance:.3g}",
+                    fix="report the model: the compiler made a mistake; the other runtime may be right",
+                )
+            if error / tolerance >= worst.max_error / worst.tolerance:
+                worst = Verification(error, tolerance)
+    return worst
+
+
+def _runner(built: Built) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
+    if built.runtime == "litert":
+        from tailorbird.compile.litert.run import runner
+    elif built.runtime == "tvm":
+        from tailorbird.compile.tvm.run import runner
+    else:
+        raise CompileError(f"the host cannot run {built.runtime} modules")
+    return runner(built)

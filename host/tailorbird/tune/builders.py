@@ -1,0 +1,138 @@
+"""A pool of worker processes that compile. A worker that crashes or hangs costs one request and is replaced."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import queue
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tailorbird.compile.base import CompileTarget
+from tailorbird.compile.tvm.target import linker
+from tailorbird.errors import CompileError
+
+_START_SECONDS = 120.0
+
+
+class Builders:
+    """Compile requests in parallel. Workers start at once, so construct this before it is needed.
+
+    Raises EnvironmentFaultError when the target cannot be linked for here.
+    """
+
+    def __init__(self, target: CompileTarget, *, workers: int | None = None, timeout_s: float = 30.0) -> None:
+        linker(target)
+        self.target = target
+        self.workers = workers or min(4, os.cpu_count() or 1)
+        self._timeout_s = timeout_s
+        self._folder = tempfile.TemporaryDirectory(prefix="tailorbird-build-")
+        self.folder = Path(self._folder.name)
+        self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
+        self._all = [_Process(target) for _ in range(self.workers)]
+        for process in self._all:
+            self._idle.put(process)
+        self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="builder")
+
+    def submit(self, request: dict[str, Any]) -> Future[dict[str, Any]]:
+        """Queue a request (see worker.py); the future gives the reply, {"error": ...} included. It never raises."""
+        return self._threads.submit(self._serve, request)
+
+    def call(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Wait for one reply. Raises CompileError when the request fails."""
+        reply = self.submit(request).result()
+        if "error" in reply:
+            raise CompileError("a compile worker failed", why=reply["error"])
+        return reply
+
+    def close(self) -> None:
+        """End the workers and remove their files."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for process in self._all:
+            process.end()
+        self._folder.cleanup()
+
+    def __enter__(self) -> Builders:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _serve(self, request: dict[str, Any]) -> dict[str, Any]:
+        process = self._idle.get()
+        try:
+            return process.ask(request, self._timeout_s)
+        except _WorkerLostError as lost:
+            process.end()
+            self._all.remove(process)
+            process = _Process(self.target)
+            self._all.append(process)
+            return {"error": str(lost)}
+        finally:
+            self._idle.put(process)
+
+
+class _WorkerLostError(Exception):
+    """The process ended, or did not answer in time."""
+
+
+class _Process:
+    """One worker, spoken to over its pipes."""
+
+    def __init__(self, target: CompileTarget) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tailorbird.tune.worker", json.dumps(dataclasses.asdict(target))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "TVM_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        )
+        self._buffer = b""
+        self._started = False
+
+    def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        if not self._started:
+            self._read(_START_SECONDS)
+            self._started = True
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise _WorkerLostError(f"a compile worker ended with {self._process.poll()}") from error
+        return json.loads(self._read(timeout_s))
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    continue
+
+    def _read(self, timeout_s: float) -> bytes:
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        deadline = time.monotonic() + timeout_s
+        while b"\n" not in self._buffer:
+            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise _WorkerLostError(f"a compile worker gave no answer in {timeout_s:g} s")
+            chunk = os.read(descriptor, 1 << 16)
+            if not chunk:
+                raise _WorkerLostError(f"a compile worker ended with {self._process.wait()}")
+            self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line

@@ -1,0 +1,179 @@
+"""Kernels of a prepared module as TVM sees them: tasks, sketches, traces, builds. Used by the worker processes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from tailorbird.compile.base import CompileTarget
+from tailorbird.compile.tvm.api import Module, tvm
+from tailorbird.compile.tvm.intrinsics import import_intrinsics
+from tailorbird.compile.tvm.pipeline import export
+from tailorbird.compile.tvm.target import linker, tvm_target
+from tailorbird.tune.space import DEFAULT_SKETCH, Choice, Decision, Decisions, KernelSpace
+
+import_intrinsics()  # before MetaSchedule, which would spend 45 s on them
+ms: Any = importlib.import_module("tvm.s_tir.meta_schedule")
+
+_SAMPLING = {"SamplePerfectTile": "tile", "SampleCategorical": "category", "SampleComputeLocation": "location"}
+
+
+def workload_key(mod: Module) -> str:
+    """Structural hash of a kernel, hexadecimal: names of variables do not matter."""
+    return str(ms.utils.shash2hex(mod))
+
+
+def extract_kernels(prepared: Module, target: CompileTarget) -> list[tuple[str, Module, int]]:
+    """(name, module, calls per inference) of each distinct kernel of a prepared network."""
+    tasks = ms.relax_integration.extract_tasks(prepared, tvm_target(target), module_equality="structural")
+    return [(str(task.task_name), task.dispatched[0], int(task.weight)) for task in tasks]
+
+
+class Kernel:
+    """One kernel with its sketches. Decisions turn a sketch into a schedule, a schedule is built into a library."""
+
+    def __init__(self, mod: Module, target: CompileTarget) -> None:
+        self._mod = mod
+        self._target = tvm_target(target)
+        self._link = linker(target)
+        self._context = ms.TuneContext(
+            mod=mod,
+            target=self._target,
+            space_generator=ms.space_generator.PostOrderApply(sch_rules=_rules(target)),
+            search_strategy="replay-trace",  # only the space is used; the search is ours
+            num_threads=1,
+            rand_state=1,
+        )
+        self._sketches = [schedule.trace for schedule in self._context.generate_design_space()]
+
+    def space(self, name: str) -> KernelSpace:
+        """The open choices of all sketches."""
+        flops = float(tvm.s_tir.analysis.estimate_tir_flops(self._mod))
+        sketches = tuple(tuple(_choice(*pair) for pair in _samplings(trace)) for trace in self._sketches)
+        richest = max(sketches, key=len, default=())
+        shape = ",".join(f"{choice.kind[0]}{choice.parts or ''}" for choice in richest)
+        return KernelSpace(name, workload_key(self._mod), f"{self._anchor()} {shape}", flops, sketches)
+
+    def schedule(self, sketch: int, decisions: Decisions) -> Any:
+        """Apply decisions to a sketch; sketch DEFAULT leaves the kernel as TVM wrote it.
+
+        Raises tvm.error.TVMError or ValueError for decisions that do not fit.
+        """
+        if sketch == DEFAULT_SKETCH:
+            return tvm.s_tir.Schedule(self._mod)
+        trace = self._sketches[sketch]
+        pairs = _samplings(trace)
+        if len(pairs) != len(decisions):
+            raise ValueError(f"the sketch has {len(pairs)} choices, not {len(decisions)}")
+        values = {
+            instruction: list(decision) if isinstance(decision, tuple) else decision
+            for (instruction, _), decision in zip(pairs, decisions, strict=True)
+            if decision is not None
+        }
+        fresh = tvm.s_tir.Schedule(self._mod, seed=1)
+        type(trace)(list(trace.insts), values).apply_to_schedule(fresh, remove_postproc=True)
+        fresh.enter_postproc()
+        for post in self._context.space_generator.postprocs:
+            if not post.apply(fresh):
+                raise ValueError(f"{post} rejects the schedule")
+        return fresh
+
+    def replay(self, trace_json: str) -> Any:
+        """A schedule from its stored trace. Raises when the trace is not of this kernel."""
+        schedule = tvm.s_tir.Schedule(self._mod)
+        tvm.s_tir.schedule.Trace.apply_json_to_schedule(json.loads(trace_json), schedule)
+        return schedule
+
+    def build(self, schedule: Any) -> bytes:
+        """Compile and link one scheduled kernel; its function is `main` and takes all arguments, outputs last."""
+        stripped = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(schedule.mod)
+        return export(tvm.driver.build(stripped, target=self._target), self._link)
+
+    def _anchor(self) -> str:
+        """Name of the block that does most of the work: conv2d_nhwc, matmul, ..."""
+        names = re.findall(r'sblock\("([^"]+)"\)', self._mod.script())
+        ranked = [name for name in names if re.search("conv|matmul|dense|pool|sum|reduce", name)] or names[1:2] or names
+        return re.sub(r"[\d_]+$", "", ranked[0]) if ranked else "none"
+
+
+def decisions_of(schedule: Any) -> Decisions:
+    """What was decided in a schedule, including what TVM chose itself."""
+    return tuple(_from_tvm(decision) for _, decision in _samplings(schedule.trace))
+
+
+def arguments_of(schedule: Any) -> list[tuple[str, list[int]]]:
+    """(datatype, shape) of a scheduled kernel's arguments. Of the scheduled one: packing changes the weight's shape."""
+    infos = ms.arg_info.ArgInfo.from_entry_func(schedule.mod, remove_preproc=True)
+    return [(str(info.dtype), [int(extent) for extent in info.shape]) for info in infos]
+
+
+def trace_json(schedule: Any) -> str:
+    """The schedule's trace as plain JSON."""
+    return json.dumps(_plain(schedule.trace.as_json()), separators=(",", ":"))
+
+
+def database(kernels: Sequence[tuple[Module, str]], target: CompileTarget) -> Any:
+    """A MetaSchedule database that answers each kernel with its one trace; traces that no longer apply are left out."""
+    memory = ms.database.MemoryDatabase()
+    machine = tvm_target(target)
+    for mod, text in kernels:
+        schedule = tvm.s_tir.Schedule(mod)
+        try:
+            tvm.s_tir.schedule.Trace.apply_json_to_schedule(json.loads(text), schedule)
+        except Exception:  # noqa: S112  (made by another TVM release: the kernel keeps its default schedule)
+            continue
+        arguments = ms.arg_info.ArgInfo.from_entry_func(schedule.mod, remove_preproc=True)
+        workload = memory.commit_workload(mod)
+        memory.commit_tuning_record(ms.database.TuningRecord(schedule.trace, workload, [1e-6], machine, arguments))
+    return memory
+
+
+def _rules(target: CompileTarget) -> Any:
+    """The CPU's schedule rules, but for loop marking.
+
+    On one thread no loop is made parallel: each launch costs a call. Unrolling stops at 64 steps: 512 takes LLVM four
+    times as long and was never faster in register-tiled kernels.
+    """
+    marking = ms.schedule_rule.ParallelizeVectorizeUnroll(
+        max_jobs_per_core=16 if target.threads > 1 else -1,
+        max_vectorize_extent=64,
+        unroll_max_steps=[0, 16, 64],
+        unroll_explicit=True,
+    )
+    return [
+        marking if isinstance(rule, ms.schedule_rule.ParallelizeVectorizeUnroll) else rule
+        for rule in ms.schedule_rule.ScheduleRule.create("llvm")
+    ]
+
+
+def _samplings(trace: Any) -> list[tuple[Any, Any]]:
+    return [(i, trace.get_decision(i)) for i in trace.insts if str(i.kind.name) in _SAMPLING]
+
+
+def _choice(instruction: Any, decision: Any) -> Choice:
+    kind = _SAMPLING[str(instruction.kind.name)]
+    if kind == "tile":
+        factors = [int(factor) for factor in decision]
+        return Choice("tile", math.prod(factors), len(factors))
+    if kind == "category":
+        return Choice("category", parts=len(instruction.attrs[0]))
+    return Choice("location")
+
+
+def _from_tvm(decision: Any) -> Decision:
+    return int(decision) if not hasattr(decision, "__len__") else tuple(int(factor) for factor in decision)
+
+
+def _plain(value: Any) -> Any:
+    """TVM containers as Python's, for json."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, (list, tuple)) or hasattr(value, "__len__"):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, tvm.tirx.IntImm) else float(value)

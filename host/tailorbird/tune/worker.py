@@ -1,0 +1,107 @@
+"""Worker process: applies decisions, compiles and links kernels and whole rungs. Started by builders.py.
+
+    python -m tailorbird.tune.worker TARGET_JSON        one JSON request per line on stdin, one JSON reply on stdout
+
+Requests name files, replies are small. A request that fails is answered with {"error": ...}; the worker goes on.
+It never imports torch: that would cost more than all of its own start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+_NICENESS = 10  # measuring on this same machine comes first
+
+
+def main(target_json: str) -> None:
+    """Serve requests until stdin closes."""
+    sys.modules["torch"] = None  # type: ignore[assignment]  # tvm_ffi would import it
+    os.nice(_NICENESS)
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what TVM prints must not land among the replies
+    from tailorbird.compile.base import CompileTarget
+
+    fields = json.loads(target_json)
+    worker = _Worker(CompileTarget(**{**fields, "isa_features": tuple(fields["isa_features"])}))
+    _reply(replies, {"ready": True})
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            reply = worker.handle(request)
+        except Exception as error:
+            message = str(error).strip().splitlines() or [""]
+            reply = {"error": f"{type(error).__name__}: {message[-1][:300]}"}
+        _reply(replies, reply)
+
+
+def _reply(stream: IO[str], reply: dict[str, Any]) -> None:
+    stream.write(json.dumps(reply) + "\n")
+    stream.flush()
+
+
+class _Worker:
+    def __init__(self, target: Any) -> None:
+        from tailorbird.tune import kernels  # imports the TVM compiler: 0.9 s
+
+        self._tvm = kernels
+        self._target = target
+        self._open: dict[str, Any] = {}
+        self._handlers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "describe": self._describe,
+            "build": self._build,
+            "finish": self._finish,
+        }
+
+    def handle(self, request: dict[str, Any]) -> dict[str, Any]:
+        return self._handlers[request["do"]](request)
+
+    def _kernel(self, path: str) -> Any:
+        if path not in self._open:
+            self._open[path] = self._tvm.Kernel(_load(path), self._target)
+        return self._open[path]
+
+    def _describe(self, request: dict[str, Any]) -> dict[str, Any]:
+        space = self._kernel(request["kernel"]).space(request["name"])
+        sketches = [[[c.kind, c.extent, c.parts] for c in sketch] for sketch in space.sketches]
+        return {
+            "workload": space.workload,
+            "kernel_class": space.kernel_class,
+            "flops": space.flops,
+            "sketches": sketches,
+        }
+
+    def _build(self, request: dict[str, Any]) -> dict[str, Any]:
+        kernel = self._kernel(request["kernel"])
+        decisions = tuple(tuple(d) if isinstance(d, list) else d for d in request["decisions"])
+        schedule = kernel.schedule(request["sketch"], decisions)
+        Path(request["output"]).write_bytes(kernel.build(schedule))
+        return {
+            "decisions": self._tvm.decisions_of(schedule),
+            "arguments": self._tvm.arguments_of(schedule),
+            "trace": self._tvm.trace_json(schedule),
+        }
+
+    def _finish(self, request: dict[str, Any]) -> dict[str, Any]:
+        from tailorbird.compile.tvm.pipeline import finish
+
+        started = time.perf_counter()
+        pairs = [(_load(path), trace) for path, trace in request["schedules"]]
+        database: Any = self._tvm.database(pairs, self._target) if pairs else ()
+        Path(request["output"]).write_bytes(finish(_load(request["module"]), self._target, database or None))
+        return {"applied": len(database), "seconds": time.perf_counter() - started}
+
+
+def _load(path: str) -> Any:
+    from tailorbird.compile.tvm.api import tvm
+
+    return tvm.ir.load_json(Path(path).read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
