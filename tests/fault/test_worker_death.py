@@ -117,3 +117,17 @@ def test_the_worker_dies_with_its_daemon(tmp_path) -> None:
         worker_pid = int(process.stdout.readline())
         process.kill()
     assert wait_for_end(worker_pid)
+
+
+def test_a_control_call_waits_for_a_long_queue_but_not_for_a_hang(tmp_path) -> None:
+    async def run():
+        worker = await ServingWorker.start(make_plan(tmp_path), timeout_s=30.0, hang_timeout_s=0.2)
+        await worker.set_caps({})
+        os.kill(worker.pid, signal.SIGSTOP)
+        with pytest.raises(WorkerError) as caught:
+            await worker.set_caps({})
+        return caught.value, await worker.exited
+
+    error, status = asyncio.run(run())
+    assert error.reason == "WORKER_TIMEOUT"
+    assert status == -signal.SIGKILL

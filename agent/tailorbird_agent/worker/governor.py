@@ -6,7 +6,7 @@ import collections
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 
 from tailorbird_agent.adapt import Policy, RungProfile, Switch, make_policy
 from tailorbird_agent.adapt.caps import Cap, CapState, advance, uncapped
@@ -76,11 +76,14 @@ class Governor:
 
 def note(switch: Switch) -> SwitchNote:
     """A switch as people and machines read it; numbers keep their full precision as text."""
-    details = {name: _text(value) for name, value in asdict(switch).items() if value is not None and name != "outlook"}
-    point = switch.returns
-    if point is not None:
-        details["returns_when"] = str(point)
-    return SwitchNote(switch.from_name, switch.to_name, switch.cause.value, switch.explain(), details)
+    numbers = ((field.name, getattr(switch, field.name)) for field in fields(switch) if field.name != "outlook")
+    details = {name: _text(value) for name, value in numbers if value is not None}
+    message = switch.explain()
+    # Finding the way back is a search: take it from the message rather than search again before the answer leaves.
+    _, found, condition = message.partition("; would return to ")
+    if found:
+        details["returns_when"] = condition.partition(" when ")[2]
+    return SwitchNote(switch.from_name, switch.to_name, switch.cause.value, message, details)
 
 
 def _text(value: object) -> str:

@@ -100,6 +100,8 @@ class Server:
         slot = self._slots[message["slot"]]
         try:
             wall_us, cpu_us = rung.run(slot.inputs, slot.outputs)
+        except MemoryError as error:
+            return {"id": number, "error": ("OUT_OF_MEMORY", f"rung {rung.name} on this input: {error}")}
         except Exception as error:
             return {"id": number, "error": ("MODULE_INVALID", f"rung {rung.name} failed on this input: {error}")}
         if not pinned:

@@ -137,20 +137,16 @@ class ServingWorker:
             if isinstance(error, BlockingIOError):
                 raise WorkerError("WORKER_BUSY", "the worker's socket is full") from error
             raise WorkerError("WORKER_DIED", f"worker {self.pid} is gone") from error
-        flight = _Flight(
-            self._loop.create_future(), slot, self._loop.call_later(timeout_s, self._expire, number, timeout_s)
-        )
-        if not self._flights:
-            self._idle.clear()
-            self._progress_s = self._loop.time()
+        timer = self._loop.call_later(timeout_s, self._expire, number, timeout_s)
+        flight = _Flight(self._loop.create_future(), slot, timer)
+        self._expect()
+        self._idle.clear()
         self._flights[number] = flight
-        if self._watchdog is None:
-            self._watch()
         return await flight.future
 
     async def set_policy(self, policy: str, slo_us: float | None) -> None:
         """Change policy and deadline. Raises ValueError with the policies that exist, WorkerError when it is gone."""
-        reply = await self._call({"op": "policy", "policy": policy, "slo": slo_us}, self._hang_timeout_s)
+        reply = await self._call({"op": "policy", "policy": policy, "slo": slo_us})
         if "refused" in reply:
             raise ValueError(reply["refused"])
         self.stats.policy = policy
@@ -158,11 +154,11 @@ class ServingWorker:
 
     async def set_caps(self, readings: Mapping[str, float | None]) -> None:
         """Pass on sensor readings (`adapt.caps` names them); memory, heat and battery may cap the ladder."""
-        await self._call({"op": "caps", "readings": dict(readings)}, self._hang_timeout_s)
+        await self._call({"op": "caps", "readings": dict(readings)})
 
     async def status(self) -> WorkerStatus:
         """The worker from inside. Raises WorkerError when it is gone."""
-        return WorkerStatus(**await self._call({"op": "status"}, self._hang_timeout_s))
+        return WorkerStatus(**await self._call({"op": "status"}))
 
     async def drain(self, timeout_s: float) -> None:
         """Take no new request and wait for those in flight. Raises WorkerError WORKER_TIMEOUT if some are left."""
@@ -209,8 +205,13 @@ class ServingWorker:
         if not self._free:
             raise WorkerError("WORKER_BUSY", f"{len(self._flights)} requests are waiting already")
 
-    async def _call(self, message: Mapping[str, Any], timeout_s: float, descriptors: Sequence[int] = ()) -> Message:
-        """One control message and its reply. Kills the worker if none comes in time."""
+    async def _call(
+        self, message: Mapping[str, Any], timeout_s: float | None = None, descriptors: Sequence[int] = ()
+    ) -> Message:
+        """One control message and its reply, which comes after the answers queued before it.
+
+        Kills the worker if no reply comes within timeout_s; without one the watchdog decides whether it hangs.
+        """
         if not self._process.alive:
             raise WorkerError("WORKER_DIED", self._obituary or f"worker {self.pid} is gone")
         future: asyncio.Future[Message] = self._loop.create_future()
@@ -218,6 +219,8 @@ class ServingWorker:
             self._process.send(message, descriptors)
         except OSError as error:
             raise WorkerError("WORKER_DIED", f"worker {self.pid} does not read its messages: {error}") from error
+        if timeout_s is None:
+            self._expect()
         self._calls.append(future)
         try:
             reply = await asyncio.wait_for(asyncio.shield(future), timeout_s)
@@ -277,10 +280,17 @@ class ServingWorker:
         if not future.done():
             future.set_exception(WorkerError("DEADLINE", f"no answer within {timeout_s:g} s"))
 
+    def _expect(self) -> None:
+        """Something is being asked: from now on the worker has to show progress."""
+        if not self._flights and not self._calls:
+            self._progress_s = self._loop.time()
+        if self._watchdog is None:
+            self._watchdog = self._loop.call_later(self._hang_timeout_s, self._watch)
+
     def _watch(self) -> None:
         """Kill the worker when it has work and has said nothing for too long."""
         self._watchdog = None
-        if not self._flights or not self._process.alive:
+        if not (self._flights or self._calls) or not self._process.alive:
             return
         left_s = self._progress_s + self._hang_timeout_s - self._loop.time()
         if left_s <= 0.0:
