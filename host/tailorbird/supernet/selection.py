@@ -60,7 +60,14 @@ def select(
 
 
 def cut(tensor: Tensor, cuts: Cuts) -> Tensor:
-    """Cut a tensor; gradients of the result flow into it."""
+    """Cut a tensor; gradients of the result flow into it.
+
+    Without gradients the result still claims to require them if the tensor does: torch.matmul takes another path, with
+    another rounding, for weights that do.
+    """
+    result = tensor
     for axis, indices in cuts:
-        tensor = tensor.index_select(axis, indices.to(tensor.device))
-    return tensor
+        result = result.index_select(axis, indices.to(tensor.device))
+    if tensor.requires_grad and not result.requires_grad:
+        result.requires_grad_()
+    return result
