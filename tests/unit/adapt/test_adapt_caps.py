@@ -57,6 +57,15 @@ def test_a_steady_temperature_near_the_trip_point_is_not_capped():
     assert run(uncapped(5), {"thermal_headroom_c": 3.0}, 0.0, 100.0).cap == Cap(4)
 
 
+def test_the_slope_of_the_temperature_is_that_of_the_last_twenty_seconds():
+    state = uncapped(5)
+    for second in range(60):
+        fast = max(0.0, 30.0 - second)  # one degree per second for half a minute, then steady at 20 degrees of headroom
+        state = advance(state, {"thermal_headroom_c": 20.0 + fast}, float(second), current=4)
+    assert {time_s for time_s, _ in state.headrooms} == {float(second) for second in range(39, 60)}
+    assert seconds_to_trip(state.headrooms) == math.inf
+
+
 def test_a_throttled_device_is_capped_at_once():
     assert advance(uncapped(5), {"throttled": 1.0}, 0.0, current=4).cap == Cap(3, Cause.THERMAL)
 

@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 from adapt_scenes import DEADLINE_US, LADDER, serve
@@ -37,6 +38,7 @@ def test_waiting_for_the_cpu_leads_to_a_smaller_rung_and_names_waits():
     assert switches[0].cause is Cause.WAITS
     assert switches[0].hit_rate_after_hz > switches[0].hit_rate_before_hz
     assert switches[0].wait_us == pytest.approx(6000.0)
+    assert re.match(r"r4->r\d waits 10\.0->\d+\.\d/s of 6\.00 ms P\(on time\) ", switches[0].explain())
 
 
 def test_a_shorter_deadline_is_the_cause_of_the_switch_it_forces():
@@ -72,8 +74,10 @@ def test_a_cap_that_lifts_rung_by_rung_is_named_for_each_and_not_for_other_moves
     _, first = serve(policy, 20, cap=3, start_s=70.0)
     _, second = serve(policy, 20, cap=4, start_s=80.0)
     assert [(s.to_name, s.cause) for s in first + second] == [("r3", Cause.THERMAL), ("r4", Cause.THERMAL)]
-    _, later = serve(policy, 60, speed=2.0, deadline_us=6000.0, start_s=90.0)
-    assert later[0].cause is Cause.SPEED
+    _, slower = serve(policy, 60, speed=2.0, deadline_us=6000.0, start_s=90.0)
+    _, faster = serve(policy, 60, deadline_us=6000.0, start_s=100.0)
+    assert {switch.cause for switch in slower + faster} == {Cause.SPEED}
+    assert faster[-1].to_name == "r4"
 
 
 def test_without_a_deadline_the_most_accurate_rung_answers_however_long_it_waits():
