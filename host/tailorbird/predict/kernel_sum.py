@@ -1,7 +1,9 @@
-"""KernelSum: a subnet takes what its kernels take, times a scale, plus an offset.
+"""KernelSum: a subnet takes what its kernels take, corrected by what whole subnets show.
 
-Kernels timed alone have warm caches and pay one call each; a whole subnet pays one call, with colder caches. One scale
-and one offset per SuperNet and device, fitted on a few whole subnets, take up both (research: MAPE 2-5 % on CPUs).
+    time = scale * (sum of kernels) - call * (number of kernels) + offset
+
+A kernel timed alone pays a call of the runtime of its own and finds its data in the cache; in a subnet all kernels
+share one call, with colder caches. The three non-negative numbers are fitted on a few whole subnets of the SuperNet.
 """
 
 from __future__ import annotations
@@ -17,13 +19,24 @@ from tailorbird.predict.interpolate import KernelInterpolator
 from tailorbird.profile import KernelsOf, KernelTable
 from tailorbird.types import Config
 
+#: No subnet takes less than this share of its kernels' scaled time, however far it lies from the calibration's.
+_FLOOR = 0.2
+#: Samples from which the cost of a call can be told from the scale.
+_MIN_FOR_CALL = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """time = scale * sum of kernels + offset_us; both non-negative."""
+    """The corrections of a kernel sum; all non-negative."""
 
     scale: float = 1.0
+    call_us: float = 0.0
     offset_us: float = 0.0
+
+    def apply(self, sum_us: float, kernels: int) -> float:
+        """Microseconds of a subnet with this kernel sum and this many kernels."""
+        corrected = self.scale * sum_us - self.call_us * kernels + self.offset_us
+        return max(corrected, _FLOOR * self.scale * sum_us)
 
 
 class KernelSum:
@@ -44,17 +57,21 @@ class KernelSum:
         self.error = error
         self._kernels_of = kernels_of
         self._time = KernelInterpolator({spec: time.cpu_us for spec, time in table.times.items()})
-        self._sums: dict[Config, float] = {}
+        self._sums: dict[Config, tuple[float, int]] = {}
+
+    def _sum(self, config: Config) -> tuple[float, int]:
+        if config not in self._sums:
+            specs = self._kernels_of(config)
+            self._sums[config] = sum(self._time(spec) for spec in specs), len(specs)
+        return self._sums[config]
 
     def sum_us(self, config: Config) -> float:
         """Sum of the kernels' times, microseconds, uncalibrated. Raises ValueError when no kernel was measured."""
-        if config not in self._sums:
-            self._sums[config] = sum(self._time(spec) for spec in self._kernels_of(config))
-        return self._sums[config]
+        return self._sum(config)[0]
 
     def predict_us(self, config: Config) -> float:
         """On-CPU microseconds per inference."""
-        return self.calibration.scale * self.sum_us(config) + self.calibration.offset_us
+        return self.calibration.apply(*self._sum(config))
 
     def __call__(self, config: Config) -> float:
         """predict_us."""
@@ -73,13 +90,13 @@ class KernelSum:
         Raises ValueError without samples.
         """
         calibration = self._fit(samples)
-        predicted = [calibration.scale * self.sum_us(s.config) + calibration.offset_us for s in held_out]
+        predicted = [calibration.apply(*self._sum(sample.config)) for sample in held_out]
         checked = list(held_out)
         if not held_out and len(samples) >= 3:
             checked = list(samples)
             for index, sample in enumerate(samples):
                 other = self._fit([*samples[:index], *samples[index + 1 :]])
-                predicted.append(other.scale * self.sum_us(sample.config) + other.offset_us)
+                predicted.append(other.apply(*self._sum(sample.config)))
         error = PredictionError.of(predicted, [s.cpu_us for s in checked]) if checked else None
         made = KernelSum(self.table, self._kernels_of, calibration, error)
         made._sums = self._sums
@@ -88,11 +105,13 @@ class KernelSum:
     def _fit(self, samples: Sequence[Sample]) -> Calibration:
         if not samples:
             raise ValueError("no measured subnets to calibrate on")
-        sums = np.array([self.sum_us(sample.config) for sample in samples])
+        sums, kernels = np.array([self._sum(sample.config) for sample in samples]).T
         times = np.array([sample.cpu_us for sample in samples])
         if len(samples) == 1:
             return Calibration(float(times[0] / sums[0]))
         # Rows are divided by the measured time: what counts is the relative error, also of small subnets.
-        rows = np.stack([sums / times, 1 / times], axis=1)
-        scale, offset = nnls(rows, np.ones(len(samples)))[0]
-        return Calibration(float(scale), float(offset))
+        columns = [sums / times, 1 / times]
+        if len(samples) >= _MIN_FOR_CALL:
+            columns.append(-kernels / times)
+        scale, offset, call = (*nnls(np.stack(columns, axis=1), np.ones(len(samples)))[0], 0.0)[:3]
+        return Calibration(float(scale), float(call), float(offset))

@@ -8,11 +8,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tailorbird.profile.template import KernelsOf
+from tailorbird.profile.template import KernelsOf, KernelTemplate
 from tailorbird.types import Config, KernelSpec
 
 if TYPE_CHECKING:
     from tailorbird.supernet import SearchSpace
+
+_QUICK_SAMPLES = 1000
+_SLOW_SAMPLES = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,16 @@ def family(spec: KernelSpec) -> KernelSpec:
 
 
 def plan_kernels(
-    space: SearchSpace, kernels_of: KernelsOf, *, cap: int = 200, samples: int = 1000, seed: int = 0
+    space: SearchSpace, kernels_of: KernelsOf, *, cap: int = 200, samples: int | None = None, seed: int = 0
 ) -> KernelPlan:
     """Distinct kernels of the full, the smallest and up to `samples` random subnets, at most `cap` of them.
 
-    Within the cap, the smallest and largest kernel of every family come first (they bound what is interpolated), then
-    the kernels that occur in most subnets.
+    samples: by default 1000 when kernels_of is a KernelTemplate, 30 when it has to capture each subnet. Within the cap,
+    the smallest and largest kernel of every family come first (they bound what is interpolated), then the kernels that
+    occur in most subnets.
     """
+    if samples is None:
+        samples = _QUICK_SAMPLES if isinstance(kernels_of, KernelTemplate) else _SLOW_SAMPLES
     occurrences: Counter[KernelSpec] = Counter()
     subnets = 0
     for config in _subnets(space, samples, seed):

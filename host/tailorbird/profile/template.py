@@ -137,5 +137,7 @@ def _find_run(
             break
     if not possible:
         raise _NotAffineError
-    first = min(possible)
+    # A block ends with its addition. Where the addition before the block looks the same, taking that one instead leaves
+    # the same kernels, but it belongs to another block: the last of equivalent places is the block's own.
+    first = max(possible)
     return range(first, first + length)
