@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from tailorbird_agent.runtimes import tensorfile
 from tailorbird_agent.runtimes.reference import Step, save
 from tailorbird_agent.worker.plan import RungPlan, ServePlan, TensorSpec
 
-TVM_RUNTIME = Path(__import__("importlib.util").util.find_spec("tvm").origin).parent / "lib" / "libtvm_runtime.so"
+TVM_RUNTIME = Path(metadata.distribution("apache-tvm").locate_file("tvm/lib/libtvm_runtime.so"))
 REQUEST = np.ones((1, 8), np.float32).tobytes()
 
 

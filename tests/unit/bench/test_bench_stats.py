@@ -6,7 +6,7 @@ import random
 import statistics
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailorbird_agent.bench.stats import drift, judge, median_absolute_deviation, trend_p_value, wait_share
@@ -15,6 +15,7 @@ times = st.lists(st.floats(1.0, 1e6), min_size=1, max_size=60)
 CLEAN = [100.0 + 0.01 * (i * 7 % 11) for i in range(60)]
 
 
+@settings(deadline=None)
 @given(times, st.floats(0.1, 100.0))
 def test_spread_and_drift_do_not_depend_on_the_unit(samples, scale) -> None:
     scaled = [sample * scale for sample in samples]
@@ -22,12 +23,14 @@ def test_spread_and_drift_do_not_depend_on_the_unit(samples, scale) -> None:
     assert drift(scaled) == pytest.approx(drift(samples), rel=1e-6, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(times)
 def test_the_spread_is_at_most_half_the_samples_away(samples) -> None:
     spread, middle = median_absolute_deviation(samples), statistics.median(samples)
     assert sum(abs(sample - middle) <= spread * (1 + 1e-12) for sample in samples) * 2 >= len(samples)
 
 
+@settings(deadline=None)
 @given(times)
 def test_a_p_value_is_a_probability_and_blind_to_direction(samples) -> None:
     p = trend_p_value(samples)

@@ -26,7 +26,7 @@ def same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> bool:
     )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(files.filter(lambda tensors: "__metadata__" not in tensors))
 def test_what_we_write_safetensors_reads_and_the_other_way_round(tmp_path, tensors) -> None:
     tensorfile.write(tmp_path / "ours", tensors, {"key": "value"})
@@ -44,7 +44,7 @@ def test_tensors_are_writable_copies_that_never_reach_the_file(tmp_path) -> None
     assert tensorfile.read(tmp_path / "file").tensors["x"].tolist() == [0, 0, 0]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=60))
 def test_arbitrary_bytes_are_refused_not_believed(tmp_path, data) -> None:
     (tmp_path / "file").write_bytes(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailorbird_agent.worker.arena import ALIGNMENT_BYTES, MAX_SLOTS, MIN_SLOTS, Arena, Layout
@@ -23,6 +23,7 @@ specs = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(specs, specs)
 def test_tensors_are_aligned_inside_their_slot_and_apart(inputs: list[TensorSpec], outputs: list[TensorSpec]) -> None:
     layout = Layout.of(inputs, outputs)

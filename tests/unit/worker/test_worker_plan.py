@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailorbird_agent.worker.plan import (
@@ -54,6 +54,7 @@ def through_json(value: object) -> dict:
     return json.loads(json.dumps(jsonable(value)))
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         ServePlan,
@@ -71,11 +72,13 @@ def test_a_serve_plan_survives_the_trip(plan: ServePlan) -> None:
     assert ServePlan.from_json(through_json(plan)) == plan
 
 
+@settings(deadline=None)
 @given(st.builds(CandidatePlan, st.just("tvm-kernel"), paths, st.lists(tensors, max_size=3).map(tuple), names))
 def test_a_candidate_survives_the_trip(candidate: CandidatePlan) -> None:
     assert CandidatePlan.from_json(through_json(candidate)) == candidate
 
 
+@settings(deadline=None)
 @given(st.builds(Figure, names, finite, names, timings))
 def test_a_figure_and_its_timings_survive_the_trip(figure: Figure) -> None:
     assert Figure.from_json(through_json(figure)) == figure
