@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 import pytest
 import torch
-from tailorbird.supernet import SuperNet, elastic
-from tailorbird.types import Config
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from zoo.small_models import EXAMPLES, randomised
+
+from tailorbird.supernet import SuperNet, elastic
+from tailorbird.types import Config
 
 SEEDS = (1, 2, 3)
 
@@ -119,9 +121,9 @@ def test_keep_sets_nest_and_costs_rise_with_every_size(name: str) -> None:
         assert sorted(order) == list(range(dimension.size))
         configs = [Config.of({dimension.name: size}) for size in dimension.choices]
         kept = [set(next(iter(net.selection(c).kept.values())).tolist()) for c in configs]
-        assert all(a < b for a, b in zip(kept, kept[1:], strict=False))
+        assert all(a < b for a, b in itertools.pairwise(kept))
         costs = [(net.params(net.space.canonical(c)), net.macs(c), net.peak_activation_bytes(c)) for c in configs]
-        for small, large in zip(costs, costs[1:], strict=False):
+        for small, large in itertools.pairwise(costs):
             assert small[0] < large[0]
             assert small[1] <= large[1]
             assert small[2] <= large[2]

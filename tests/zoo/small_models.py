@@ -314,7 +314,7 @@ def token_ids(batch: int) -> tuple[Tensor, ...]:
 
 @dataclass(frozen=True)
 class Example:
-    """A network and a maker of its inputs for a batch size; `elastic` is the least share of its parameters that must be."""
+    """A network, a maker of its inputs for a batch size, and the least share of its parameters that must be elastic."""
 
     make: Callable[[], nn.Module]
     inputs: Callable[[int], tuple[Tensor, ...]]

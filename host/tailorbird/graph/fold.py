@@ -24,6 +24,9 @@ def fold_batch_norm(module: GraphModule) -> GraphModule:
     graph = Graph()
     graph.output(graph.graph_copy(module.graph, {}))
     graph.set_codegen(module.graph._codegen)  # noqa: SLF001  (the user's own input and output structure)
+    for node in list(graph.nodes):
+        if node.op == "call_module":  # the guards of an exported program
+            graph.erase_node(node)
     tensors = {str(node.target): _attribute(module, str(node.target)) for node in graph.nodes if node.op == "get_attr"}
     trainable = {name for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)}
     for node in list(graph.nodes):

@@ -61,7 +61,7 @@ def _frozen_copy(model: nn.Module) -> nn.Module:
 
 
 def _run(model: nn.Module, inputs: tuple[Tensor, ...], name: str) -> Any:
-    if not inputs or not all(isinstance(x, Tensor) for x in inputs):
+    if not isinstance(inputs, tuple) or not inputs or not all(isinstance(x, Tensor) for x in inputs):
         raise InputShapeError(
             "example_inputs must be a tuple of tensors", fix=f"call elastic(model, (x,)) as you would call {name}(x)"
         )

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from zoo.small_models import ResidualNet, ResNet20, TextEncoder, VisionTransformer, token_ids
+
+from tailorbird.graph import trace
+
+
+def names(model: nn.Module, *inputs: Tensor) -> list[str]:
+    return [block.name for block in trace(model.eval(), inputs).blocks]
+
+
+def test_only_identity_shortcuts_can_be_skipped() -> None:
+    assert names(ResidualNet(), torch.randn(1, 3, 16, 16)) == ["layer1.0", "layer1.1", "layer2.1"]
+
+
+def test_zero_padded_shortcuts_are_not_skipped() -> None:
+    assert names(ResNet20(2), torch.randn(1, 3, 16, 16)) == ["layer1.0", "layer1.1", "layer2.1", "layer3.1"]
+
+
+def test_two_blocks_of_one_module_are_named_after_their_children() -> None:
+    found = names(VisionTransformer(depth=1), torch.randn(1, 3, 16, 16))
+    assert found == ["blocks.0.attn", "blocks.0.mlp"]
+
+
+def test_side_inputs_such_as_masks_do_not_hinder() -> None:
+    assert names(TextEncoder(), *token_ids(1)) == ["out", "down"]
+
+
+def test_a_body_whose_inside_is_used_elsewhere_is_no_block() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.a, self.b, self.head = (nn.Linear(8, 8) for _ in range(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            inside = F.relu(self.a(x))
+            return torch.cat([self.head(x + self.b(inside)), inside], 1)
+
+    assert names(Model(), torch.randn(2, 8)) == []
+
+
+def test_a_sum_without_weights_on_the_way_is_no_block() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            return self.head(x + torch.tanh(x))
+
+    assert names(Model(), torch.randn(2, 8)) == []

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from tailorbird.errors import UsageError
+from tailorbird.supernet import SuperNet, accuracy, elastic
+from tailorbird.types import Config
+
+
+class Stripes(nn.Module):
+    """A small network with batch_norm and a residual block for images whose class is the direction of their stripes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.body = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.fc = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.fc((x + self.body(x)).mean((2, 3)))
+
+
+def stripes(count: int, seed: int) -> TensorDataset:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (count,), generator=generator)
+    row, column = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    waves = torch.stack([row, column, row + column, row - column])[labels]
+    images = torch.sin(waves * 2.0 + torch.rand(count, 1, 1, generator=generator) * 6.28)
+    return TensorDataset((images + 0.6 * torch.randn(count, 8, 8, generator=generator))[:, None], labels)
+
+
+@pytest.fixture(scope="module")
+def trained() -> nn.Module:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = Stripes()
+    optimiser = torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(6):
+        for x, y in DataLoader(stripes(512, 1), 64, shuffle=True):
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimiser.step()
+    return model.eval()
+
+
+@pytest.fixture
+def net(trained: nn.Module) -> SuperNet:
+    return elastic(trained, (torch.randn(1, 1, 8, 8),), divisor=4)
+
+
+TRAIN = DataLoader(stripes(512, 1), 64)
+HELD = DataLoader(stripes(256, 2), 128)
+
+
+def test_accuracy_counts_right_answers(net: SuperNet, trained: nn.Module) -> None:
+    with torch.no_grad():
+        right = sum(int((trained(x).argmax(1) == y).sum()) for x, y in HELD)
+    assert accuracy(net, Config(), HELD) == right / 256
+    assert accuracy(net, Config(), HELD, images=100) != 0
+
+
+def test_recalibration_helps_a_subnet_and_leaves_the_full_network_alone(net: SuperNet) -> None:
+    config = Config.of({"stem.0": 8})
+    before = accuracy(net, config, HELD)
+    full = {name: value.clone() for name, value in net.state_dict().items()}
+    net.recalibrate(config, TRAIN, 512)
+    net.recalibrate(Config(), TRAIN, 512)
+    assert accuracy(net, config, HELD) >= before - 0.02
+    assert all(torch.equal(full[name], value) for name, value in net.state_dict().items())
+    x = torch.randn(3, 1, 8, 8)
+    with torch.no_grad():
+        sub = net.extract(config)
+        assert torch.equal(sub(x), net(x, config=config))
+    assert not torch.equal(sub.get_buffer("stem.1.running_mean"), net.weights.stem[1].running_mean[:8])
+
+
+def test_recalibrated_statistics_are_those_of_the_data(net: SuperNet) -> None:
+    config = Config.of({"body.0": 4}) if "body.0" in {d.name for d in net.space.width} else Config.of({"stem.0": 4})
+    everything = next(iter(DataLoader(stripes(512, 1), 512)))[0]
+    net.recalibrate(config, [everything])
+    kept = net.selection(config).cuts(net.graph.stored["stem.0.weight"])[0][1]
+    with torch.no_grad():
+        x = nn.functional.conv2d(everything, net.weights.stem[0].weight[kept], padding=1)
+    found = net.statistics(config)
+    torch.testing.assert_close(found["stem.1.running_mean"], x.mean((0, 2, 3)))
+    torch.testing.assert_close(found["stem.1.running_var"], x.var((0, 2, 3)))
+
+
+def test_recalibrating_a_network_without_batch_norm_is_no_work() -> None:
+    net = elastic(nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)), (torch.randn(1, 4),))
+    net.recalibrate(net.space.smallest(), [])
+    assert net.recalibrated() == []
+
+
+def test_an_empty_loader_is_refused(net: SuperNet) -> None:
+    with pytest.raises(UsageError, match="recalibrate"):
+        net.recalibrate(net.space.smallest(), [])
+    with pytest.raises(UsageError, match="evaluate"):
+        accuracy(net, Config(), [])
+    with pytest.raises(UsageError, match="no batch"):
+        net.fit([], steps=1)
+    with pytest.raises(UsageError, match="no labels"):
+        accuracy(net, Config(), [torch.randn(2, 1, 8, 8)])
+
+
+def test_training_lifts_the_subnets_and_keeps_the_full_network(net: SuperNet) -> None:
+    probes = [net.space.smallest(), *(net.space.sample(seed) for seed in range(4))]
+
+    def mean() -> float:
+        for config in probes:
+            net.recalibrate(config, TRAIN, 512)
+        return sum(accuracy(net, config, HELD) for config in probes) / len(probes)
+
+    before, seen = mean(), []
+    result = net.fit(TRAIN, steps=40, lr=0.05, validate=HELD, on_progress=lambda *state: seen.append(state))
+    assert result.stopped_by == "steps"
+    assert [done for done, planned, _ in seen if planned == 40] == list(range(1, 41))
+    assert result.full_after >= result.full_before - 0.005
+    assert mean() > before + 0.1
+    assert not net.training
+
+
+def test_the_same_seed_trains_the_same_weights(trained: nn.Module) -> None:
+    states = []
+    for _ in range(2):
+        net = elastic(trained, (torch.randn(1, 1, 8, 8),), divisor=4)
+        net.fit(TRAIN, steps=3, seed=7, teacher="frozen")
+        states.append(net.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_an_update_that_ruins_the_full_network_is_taken_back(net: SuperNet) -> None:
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    result = net.fit(TRAIN, steps=3, lr=50.0, validate=HELD)
+    assert result.update_kept < 1
+    assert result.full_after >= result.full_before - 0.005
+    assert "protect" in result.message
+    if result.update_kept == 0:
+        assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_time_ends_training(net: SuperNet) -> None:
+    result = net.fit(TRAIN, epochs=1000, max_seconds=0.2)
+    assert result.stopped_by == "max_seconds"
+    assert 0 < result.steps < 1000
+
+
+def test_statistics_do_not_outlive_the_weights_they_belong_to(net: SuperNet) -> None:
+    net.recalibrate(net.space.smallest(), TRAIN, 64)
+    assert net.recalibrated()
+    net.fit(TRAIN, steps=1)
+    assert not net.recalibrated()
+
+
+def test_bad_options_are_refused(net: SuperNet) -> None:
+    with pytest.raises(UsageError):
+        net.fit(TRAIN, epochs=1, steps=1)
+    with pytest.raises(UsageError):
+        net.fit(TRAIN, steps=1, teacher="nobody")
+
+
+def test_a_saved_net_comes_back_whole(net: SuperNet, trained: nn.Module, tmp_path) -> None:
+    net.fit(TRAIN, steps=2)
+    config = net.space.sample(3)
+    net.recalibrate(config, TRAIN, 128)
+    net.save(tmp_path / "net.pt")
+    back = SuperNet.load(tmp_path / "net.pt", Stripes(), (torch.randn(1, 1, 8, 8),))
+    x = torch.randn(4, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(back(x, config=config), net(x, config=config))
+        assert torch.equal(back(x), net(x))
+    assert back.space.size == net.space.size
+
+
+def test_a_file_of_another_network_is_refused(net: SuperNet, tmp_path) -> None:
+    from tailorbird.errors import MissingFileError, ModelError
+
+    net.save(tmp_path / "net.pt")
+    other = nn.Sequential(nn.Conv2d(1, 32, 1), nn.Flatten(), nn.Linear(2048, 2))
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        SuperNet.load(tmp_path / "net.pt", other, (torch.randn(1, 1, 8, 8),))
+    with pytest.raises(MissingFileError):
+        SuperNet.load(tmp_path / "nothing.pt", other, (torch.randn(1, 1, 8, 8),))
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+    with pytest.raises(ModelError):
+        SuperNet.load(tmp_path / "junk.pt", Stripes(), (torch.randn(1, 1, 8, 8),))
