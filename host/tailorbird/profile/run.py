@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -57,20 +58,22 @@ class Profiler(Generic[_Subject]):
             on_progress(len(found), len(keys))
         if not missing:
             return found
-        if lease is None:
-            with self.device.lease() as own:
-                return self.measure(items, lease=own, on_progress=on_progress)
-        for batch in _batches(missing):
-            results = self._time(batch, lease)
-            again = [item for item in batch if results[item].ok and results[item].verdict not in _USABLE]
-            for item, second in (self._time(again, lease) if again else {}).items():
-                if second.ok and _unrest(second) < _unrest(results[item]):
-                    results[item] = second
-            self.store.measurements.add_all((keys[item], result) for item, result in results.items() if result.ok)
-            found |= results
-            if on_progress is not None:
-                on_progress(len(found), len(keys))
+        with nullcontext(lease) if lease is not None else self.device.lease() as held:
+            for batch in _batches(missing):
+                results = self._time_twice(batch, held)
+                self.store.measurements.add_all((keys[item], result) for item, result in results.items() if result.ok)
+                found |= results
+                if on_progress is not None:
+                    on_progress(len(found), len(keys))
         return {item: found[item] for item in keys}
+
+    def _time_twice(self, batch: Sequence[_Subject], lease: Lease) -> dict[_Subject, Measurement]:
+        results = self._time(batch, lease)
+        again = [item for item in batch if results[item].ok and results[item].verdict not in _USABLE]
+        for item, second in (self._time(again, lease) if again else {}).items():
+            if second.ok and _unrest(second) < _unrest(results[item]):
+                results[item] = second
+        return results
 
     def _time(self, batch: Sequence[_Subject], lease: Lease) -> dict[_Subject, Measurement]:
         candidates = [self.build(item) for item in batch]

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pymoo.algorithms.moo.nsga2 import NSGA2
-from pymoo.core.duplicate import ElementwiseDuplicateElimination
+from pymoo.core.duplicate import DuplicateElimination
+from pymoo.core.mutation import Mutation
 from pymoo.core.problem import Problem
 from pymoo.operators.crossover.ux import UniformCrossover
-from pymoo.operators.mutation.pm import PolynomialMutation
-from pymoo.operators.repair.rounding import RoundingRepair
 from pymoo.optimize import minimize
 
 from tailorbird.search.pareto import Point
@@ -76,13 +75,33 @@ class _Subnets(Problem):
         return self.points[config]
 
 
-class _SameSubnet(ElementwiseDuplicateElimination):
+class _SameSubnet(DuplicateElimination):
+    """Vectors that decode to one subnet are duplicates, whatever genes of skipped blocks they differ in."""
+
     def __init__(self, encoding: Encoding) -> None:
         super().__init__()
-        self._encoding = encoding
+        self._decode = encoding.decode
 
-    def is_equal(self, a: Any, b: Any) -> Any:
-        return self._encoding.decode(a.X) == self._encoding.decode(b.X)
+    def _do(self, pop: Any, other: Any, is_duplicate: np.ndarray) -> np.ndarray:
+        seen = set() if other is None else {self._decode(genes) for genes in other.get("X")}
+        for index, genes in enumerate(pop.get("X")):
+            config = self._decode(genes)
+            is_duplicate[index] = is_duplicate[index] or config in seen
+            seen.add(config)
+        return is_duplicate
+
+
+class _Redraw(Mutation):
+    """Each of n genes becomes, with probability 1/n, another of its choices: half the time a neighbouring one."""
+
+    def _do(self, problem: Any, X: np.ndarray, *_args: Any, random_state: Any = None, **_kwargs: Any) -> np.ndarray:  # noqa: N803
+        genes = X.astype(int)
+        highest = problem.xu.astype(int)
+        changed = (random_state.random(genes.shape) < 1 / genes.shape[1]) & (highest > 0)
+        anywhere = random_state.integers(0, np.broadcast_to(highest + 1, genes.shape))
+        beside = np.clip(genes + random_state.choice([-1, 1], genes.shape), 0, highest)
+        drawn = np.where(random_state.random(genes.shape) < 0.5, beside, anywhere)
+        return np.where(changed, drawn, genes)
 
 
 def evolve(
@@ -116,7 +135,7 @@ def evolve(
     operators: dict[str, Any] = {  # pymoo's defaults have narrower inferred types than its operators
         "sampling": np.stack([encoding.encode(config) for config in seeds]),
         "crossover": UniformCrossover(),
-        "mutation": PolynomialMutation(prob=1.0, eta=3, vtype=float, repair=RoundingRepair()),
+        "mutation": _Redraw(),
         "eliminate_duplicates": _SameSubnet(encoding),
     }
     algorithm = NSGA2(pop_size=len(seeds), **operators)

@@ -40,7 +40,7 @@ def test_the_reader_agrees_with_readelf(library: bytes, tmp_path: Path):
         pytest.skip("readelf is not installed")
     (tmp_path / "a.so").write_bytes(library)
     shown = subprocess.run([readelf, "-V", "a.so"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert {name for name in needed_versions(library)} == {
+    assert set(needed_versions(library)) == {
         line.split("Name: ")[1].split()[0] for line in shown.splitlines() if "Name: " in line and "Flags" in line
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -174,5 +174,5 @@ def test_times_are_utc_whatever_zone_the_clock_speaks(location: str):
         added = store.devices.put("a", "unix:/a").added
         found = store.devices.find("a")
     assert found is not None
-    assert added == found.added == datetime(2026, 1, 1, tzinfo=timezone.utc)
+    assert added == found.added == datetime(2026, 1, 1, tzinfo=UTC)
     assert found.added.utcoffset() == timedelta(0)

@@ -1,0 +1,126 @@
+"""Predictors against times with a known law."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailorbird.predict import KernelInterpolator, KernelSum, PredictionError, Sample
+from tailorbird.profile import KernelTable, KernelTime
+from tailorbird.types import Config, KernelSpec, Verdict
+
+CONV = KernelSpec("conv2d", 8, 8, 16, 16, (3, 3), (1, 1), (1, 1), "relu")
+
+
+def conv(inputs: int, outputs: int) -> KernelSpec:
+    return dataclasses.replace(CONV, in_channels=inputs, out_channels=outputs)
+
+
+def alone_us(spec: KernelSpec) -> float:
+    """A kernel timed alone: a call of 3 us, traffic and arithmetic."""
+    return 3 + 0.1 * spec.in_channels + 0.2 * spec.out_channels + 0.01 * spec.in_channels * spec.out_channels
+
+
+def chain(config: Config) -> tuple[KernelSpec, ...]:
+    """A network of convolutions: one per configured size."""
+    widths = [3, *(size for _, size in config.sizes)]
+    return tuple(conv(a, b) for a, b in itertools.pairwise(widths))
+
+
+def subnet(*widths: int) -> Config:
+    return Config.of({f"w{index}": width for index, width in enumerate(widths)})
+
+
+SUBNETS = [subnet(8), subnet(16, 32), subnet(64, 64, 64), subnet(8, 8, 8, 8), subnet(32, 64), subnet(64, 8, 64, 8)]
+
+
+def table(specs) -> KernelTable:
+    return KernelTable("d", "litert", {s: KernelTime(alone_us(s), 0.0, Verdict.OK) for s in specs}, {})
+
+
+FULL_TABLE = table({spec for config in [*SUBNETS, subnet(16, 16), subnet(32, 32, 8)] for spec in chain(config)})
+
+
+@given(st.floats(0.5, 2.0), st.floats(0, 2.0), st.floats(0, 50.0))
+def test_calibration_finds_the_law_it_assumes(scale: float, call: float, offset: float):
+    def true_us(config: Config) -> float:
+        specs = chain(config)
+        return scale * sum(map(alone_us, specs)) - call * len(specs) + offset + 1
+
+    samples = [Sample(config, true_us(config)) for config in SUBNETS]
+    held_out = [Sample(config, true_us(config)) for config in (subnet(16, 16), subnet(32, 32, 8))]
+    model = KernelSum(FULL_TABLE, chain).calibrated(samples, held_out)
+    assert model.error is not None
+    assert model.error.mape == pytest.approx(0, abs=1e-3)
+    assert model(held_out[0].config) == pytest.approx(held_out[0].cpu_us, rel=1e-4)
+
+
+def test_without_held_out_subnets_each_sample_is_left_out_in_turn():
+    samples = [Sample(config, 2 * sum(map(alone_us, chain(config)))) for config in SUBNETS]
+    samples[0] = dataclasses.replace(samples[0], cpu_us=samples[0].cpu_us * 3)
+    model = KernelSum(FULL_TABLE, chain).calibrated(samples)
+    assert model.error is not None
+    assert model.error.samples == len(samples)
+    assert model.error.mape > 10, "the outlier must not hide by having been fitted"
+
+
+def test_one_sample_sets_the_scale():
+    config = SUBNETS[2]
+    model = KernelSum(FULL_TABLE, chain).calibrated([Sample(config, 500.0)])
+    assert model.predict_us(config) == pytest.approx(500.0)
+    assert model.error is None
+
+
+def test_no_prediction_is_zero_or_less():
+    samples = [Sample(config, 1e-3 + index * 50) for index, config in enumerate(SUBNETS)]
+    model = KernelSum(FULL_TABLE, chain).calibrated(samples)
+    assert all(model(config) > 0 for config in SUBNETS)
+
+
+def test_calibrating_without_samples_is_refused():
+    with pytest.raises(ValueError, match="no measured subnets"):
+        KernelSum(FULL_TABLE, chain).calibrated([])
+
+
+def test_what_was_measured_is_told_from_what_was_interpolated():
+    config = subnet(8, 16)
+    first, second = chain(config)
+    model = KernelSum(table([first, conv(8, 8)]), chain)
+    assert 0 < model.measured_share(config) < 1
+    assert KernelSum(table([first, second]), chain).measured_share(config) == 1
+
+
+def test_a_measured_kernel_keeps_its_time():
+    times = {conv(8, 8): 5.0, conv(8, 64): 100.0}
+    assert [KernelInterpolator(times)(spec) for spec in times] == [5.0, 100.0]
+
+
+@given(st.integers(8, 64), st.integers(8, 64))
+def test_kernels_of_a_measured_family_are_interpolated(inputs: int, outputs: int):
+    times = {conv(a, b): alone_us(conv(a, b)) for a in (8, 32, 64) for b in (8, 32, 64)}
+    spec = conv(inputs, outputs)
+    assert KernelInterpolator(times)(spec) == pytest.approx(alone_us(spec), rel=1e-6)
+
+
+def test_kernels_of_an_unknown_family_are_scaled_by_work():
+    known = conv(32, 32)
+    estimate = KernelInterpolator({known: 100.0})
+    assert estimate(dataclasses.replace(known, height=32, width=32)) == pytest.approx(400, rel=0.05)
+
+
+def test_an_empty_table_predicts_nothing():
+    with pytest.raises(ValueError, match="no kernel was measured"):
+        KernelInterpolator({})(CONV)
+
+
+def test_errors_are_percentages_and_rank_correlation():
+    error = PredictionError.of([110, 90, 300], [100, 100, 200])
+    assert error.mape == pytest.approx((10 + 10 + 50) / 3)
+    assert PredictionError.of([1, 2, 3], [10, 20, 30]).spearman == pytest.approx(1)
+    assert PredictionError.of([3, 2, 1], [10, 20, 30]).spearman == pytest.approx(-1)
+    assert PredictionError.of([1, 2], [1, 2]).spearman is None
+    assert PredictionError.of([1, 2, 3], [5, 5, 5]).spearman is None
