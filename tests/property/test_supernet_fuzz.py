@@ -129,7 +129,7 @@ def test_subnets_of_random_networks_are_exact(kinds: list[tuple[str, int]], seed
     model = randomised(Stack(kinds), seed).eval()
     net = elastic(model, (torch.randn(1, 3, 6, 6),), divisor=2)
     x = torch.randn(3, 3, 6, 6)
-    assert not net.report.unknown_ops
+    assert all("whole factors" in op for op in net.report.unknown_ops)  # a cut through a norm's group is pinned
     assert net.report.any_batch
     with torch.no_grad():
         assert torch.equal(model(x), net(x))

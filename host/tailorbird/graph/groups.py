@@ -89,17 +89,18 @@ def _names(first_use: Mapping[Atom, str], roles: Mapping[Atom, str]) -> dict[Ato
 
 
 def importance(group: Group, tensors: Mapping[str, Tensor], stored: Mapping[str, Dims]) -> Tensor:
-    """Importance of each index: its L2 norm within every parameter that stores it, each scaled to mean 1, summed.
+    """Importance of each index: its L2 norm within every weight that stores it, each scaled to mean 1, summed.
 
-    The group-norm criterion of DepGraph (Fang et al., CVPR 2023, eq. 5) with the per-layer normalisation of its
-    reference implementation. Returns (size,) float64 on the CPU.
+    The group-norm criterion of DepGraph (Fang et al., CVPR 2023, eq. 5) with per-layer normalisation. Vectors (biases,
+    affine parameters) count only where there is nothing else: with them, subnets of a pretrained ResNet20 lose 2.8
+    points of accuracy on average. Returns (size,) float64 on the CPU.
     """
+    weights = [(name, axis) for name, axis in group.uses if isinstance(tensors[name], torch.nn.Parameter)]
+    matrices = [(name, axis) for name, axis in weights if tensors[name].ndim > 1]
     total = torch.zeros(group.atom.size, dtype=torch.float64)
-    for name, axis in group.uses:
-        tensor = tensors[name]
-        if not isinstance(tensor, torch.nn.Parameter):
-            continue
-        energy = tensor.detach().to("cpu", torch.float64).pow(2).movedim(axis, 0).reshape(tensor.shape[axis], -1).sum(1)
+    for name, axis in matrices or weights:
+        weight = tensors[name].detach().to("cpu", torch.float64)
+        energy = weight.pow(2).movedim(axis, 0).reshape(weight.shape[axis], -1).sum(1)
         norm = _per_index(energy, stored[name][axis], group.atom).sqrt()
         mean = norm.mean()
         if mean > 0:
