@@ -141,8 +141,9 @@ class Analysis:
         known = RULES.get(name) or RULES.get(name.removesuffix("_")) or _no_rule
         try:
             self._found[node] = known(self, node)
-        except UnknownError as error:
-            why = Pin(name, str(error))
+        except Exception as error:  # a use that no one foresaw is pinned like an unknown op, and reported
+            known_limit = isinstance(error, UnknownError)
+            why = Pin(name, str(error) if known_limit else f"its rule does not cover this use ({error!r})")
             self.pinned_ops[node] = why
             for operand in node.all_input_nodes:
                 self._pin_all(operand, why)

@@ -53,7 +53,8 @@ def find_groups(graph: Graph, stored: Mapping[str, Dims], roles: Mapping[Atom, s
                         uses[atom].append((name, axis))
                     others = segment_size(segment) // atom.size
                     inner[atom] = min(inner.get(atom, others), others)
-    names = _names({atom: places[0][0] for atom, places in uses.items()}, roles)
+    births = {atom: next((n for n, _ in places if len(stored[n]) > 1), places[0][0]) for atom, places in uses.items()}
+    names = _names(births, roles)
     return tuple(
         Group(names[atom], roles.get(atom, "width"), atom, tuple(places), inner[atom]) for atom, places in uses.items()
     )
@@ -81,8 +82,9 @@ def consumption_order(graph: Graph) -> list[str]:
     return list(order)
 
 
-def _names(first_use: Mapping[Atom, str], roles: Mapping[Atom, str]) -> dict[Atom, str]:
-    owners = {atom: tensor.removesuffix(".weight").removesuffix(".bias") for atom, tensor in first_use.items()}
+def _names(births: Mapping[Atom, str], roles: Mapping[Atom, str]) -> dict[Atom, str]:
+    """The module that owns the weight an atom is born in; the parameter itself where the root module owns it."""
+    owners = {atom: tensor.rpartition(".")[0] or tensor for atom, tensor in births.items()}
     shared = Counter(owners.values())
     names = [f"{owner}:{roles.get(atom, 'width')}" if shared[owner] > 1 else owner for atom, owner in owners.items()]
     return dict(zip(owners, unique(names), strict=True))

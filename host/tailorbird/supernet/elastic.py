@@ -80,7 +80,18 @@ def _assemble(name: str, weights: nn.Module, graph: ElasticGraph, options: Optio
     space = _space(graph, options)
     orders = {g.name: _descending(importance(g, graph.tensors, graph.stored)) for g in graph.groups}
     report = Report(
-        name, space.dimensions, _pinned(graph), (), 0.0, space.size, 0, 0, 0, 0, graph.batch_pin is None, ()
+        name,
+        space.dimensions,
+        _pinned(graph, space, options),
+        (),
+        0.0,
+        space.size,
+        0,
+        0,
+        0,
+        0,
+        graph.batch_pin is None,
+        (),
     )
     net = SuperNet(weights, graph, space, orders, report, options)
     net.report = _measure(net)
@@ -114,12 +125,19 @@ def _space(graph: ElasticGraph, options: Options) -> SearchSpace:
     return SearchSpace(dimensions, dead)
 
 
-def _pinned(graph: ElasticGraph) -> tuple[PinnedDimension, ...]:
-    found = {}
-    for axis in graph.pinned:
-        place = f"{axis.name}[{axis.axis}]"
-        found[place] = PinnedDimension(place, axis.size, axis.why.op, axis.why.reason)
-    return tuple(found.values())
+def _pinned(graph: ElasticGraph, space: SearchSpace, options: Options) -> tuple[PinnedDimension, ...]:
+    """Parameter axes that keep their size for a reason of the network, then groups left out by the options."""
+    found = [
+        PinnedDimension(f"{axis.name}[{axis.axis}]", axis.size, axis.why.op, axis.why.reason) for axis in graph.pinned
+    ]
+    offered = {dimension.name for dimension in space.dimensions}
+    for group in graph.groups:
+        if group.name in offered:
+            continue
+        few = len(default_choices(group, options.divisor)) == 1
+        op, reason = ("divisor", "has one choice only") if few else ("options", "left out by `only` or `freeze`")
+        found.append(PinnedDimension(group.name, group.atom.size, op, reason))
+    return tuple(found)
 
 
 def _measure(net: SuperNet) -> Report:

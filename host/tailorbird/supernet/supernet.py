@@ -60,7 +60,10 @@ class SuperNet(nn.Module):
     `net(x)` is the user's network, bitwise. `net(x, config=cfg)` is a subnet: its weights are slices of the shared
     ones, gradients flow into them. In train mode batch_norm uses the statistics of the batch and dropout drops; running
     statistics are updated by the full configuration alone, since those of a subnet belong to no stored buffer
-    (`recalibrate` finds them). `weights` is a copy of the user's module, so `state_dict()` loads back into it.
+    (`recalibrate` finds them). What eval mode leaves out of the graph altogether, such as stochastic depth or dropout
+    inside fused attention, stays out in train mode, too.
+
+    `weights` is a copy of the user's module, so `state_dict()` loads back into it.
     """
 
     def __init__(
@@ -110,8 +113,12 @@ class SuperNet(nn.Module):
             return known
         selection = self.selection(config)
         made = specialise(self.graph, selection.sizes, selection.skipped, lifted=True, mode=mode)
-        tensors = tuple((name, selection.cuts(self.graph.stored[name])) for name in made.tensors)
+        tensors = tuple((name, self._cuts(name, selection)) for name in made.tensors)
         return self._plans.put((config, mode), Plan(GraphModule(nn.Module(), made.graph), tensors))
+
+    def _cuts(self, name: str, selection: Selection) -> Cuts:
+        device = self.tensor(name).device
+        return tuple((axis, indices.to(device)) for axis, indices in selection.cuts(self.graph.stored[name]))
 
     def stored(self, plan: Plan, statistics: Statistics) -> list[Tensor]:
         """The leading arguments of a plan: shared tensors, cut; recalibrated statistics where there are some."""

@@ -137,3 +137,11 @@ def test_extracted_subnets_own_their_weights(net: SuperNet) -> None:
         assert torch.equal(net(x, config=config), before)
     assert all(p.requires_grad for p in sub.parameters())
     assert {n for n, _ in sub.named_parameters()} <= {n for n, _ in ResidualNet().named_parameters()}
+
+
+def test_groups_left_out_are_reported_with_the_reason() -> None:
+    net = elastic(ResidualNet(), (torch.randn(1, 3, 16, 16),), freeze=["layer1*"], divisor=16)
+    reasons = {p.name: p.op for p in net.report.pinned}
+    assert reasons["layer1.0.conv1"] == "divisor"
+    net = elastic(ResidualNet(), (torch.randn(1, 3, 16, 16),), freeze=["layer1*"])
+    assert {p.name: p.op for p in net.report.pinned}["layer1.0.conv1"] == "options"
