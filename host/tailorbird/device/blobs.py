@@ -109,11 +109,15 @@ def upload(
     Raises DeviceError (BLOB_CORRUPT, DISK_FULL, ...), DeviceUnreachableError, BundleError when a file cannot be read.
     """
     what = "cannot upload to the device"
+    try:
+        sizes = {sha256: _size(content) for sha256, content in blobs.items()}
+    except OSError as cause:
+        raise _unreadable(cause) from cause
     sent = 0
-    last_present = -1
+    last_missing = sum(sizes.values()) + 1
     stalled = 0
     states = stat(transport, list(blobs))
-    total = _missing(blobs, states)
+    total = _missing(sizes, states)
 
     def count(size: int) -> None:
         nonlocal sent
@@ -121,18 +125,16 @@ def upload(
         if on_progress is not None:
             on_progress(min(sent, total), total)
 
-    while _incomplete(blobs, states):
-        present = sum(s.offset_bytes for s in states.values() if not s.complete) + sum(
-            _size(blobs[s.sha256]) for s in states.values() if s.complete and s.sha256 in blobs
-        )
-        stalled = stalled + 1 if present <= last_present else 0
-        last_present = present
+    while _incomplete(sizes, states):
+        missing = _missing(sizes, states)
+        stalled = stalled + 1 if missing >= last_missing else 0
+        last_missing = missing
         stream = _Stream(blobs, states, token, count)
         try:
-            transport.upload(iter(stream), timeout_s=30 + _missing(blobs, states) / _SLOWEST_BYTES_PER_S)
+            transport.upload(iter(stream), timeout_s=30 + missing / _SLOWEST_BYTES_PER_S)
         except grpc.RpcError as error:
             if stream.error is not None:
-                raise BundleError("cannot read a blob to upload", why=str(stream.error)) from stream.error
+                raise _unreadable(stream.error) from stream.error
             resumable = is_transient(error) or wire.error_info(error)[0] == "BLOB_OFFSET"
             if not resumable or stalled >= _ATTEMPTS:
                 raise device_error(error, what, transport.address) from error
@@ -143,15 +145,21 @@ def upload(
     return sent
 
 
-def _incomplete(blobs: Mapping[str, bytes | Path], states: Mapping[str, BlobState]) -> bool:
-    return any(sha256 not in states or not states[sha256].complete for sha256 in blobs)
+def _unreadable(cause: Exception) -> BundleError:
+    return BundleError(
+        "cannot read a blob to upload", why=str(cause), fix="pack the bundle again", reason="BLOB_MISSING"
+    )
 
 
-def _missing(blobs: Mapping[str, bytes | Path], states: Mapping[str, BlobState]) -> int:
+def _incomplete(sizes: Mapping[str, int], states: Mapping[str, BlobState]) -> bool:
+    return any(sha256 not in states or not states[sha256].complete for sha256 in sizes)
+
+
+def _missing(sizes: Mapping[str, int], states: Mapping[str, BlobState]) -> int:
     """Bytes the agent still lacks."""
     missing = 0
-    for sha256, content in blobs.items():
+    for sha256, size in sizes.items():
         state = states.get(sha256)
         if state is None or not state.complete:
-            missing += _size(content) - (state.offset_bytes if state is not None else 0)
+            missing += size - (state.offset_bytes if state is not None else 0)
     return missing

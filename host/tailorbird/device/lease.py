@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import uuid
@@ -10,7 +11,7 @@ from typing import Protocol
 
 from tailorbird import wire
 from tailorbird.device.transport import Transport
-from tailorbird.errors import DeviceError, LeaseError
+from tailorbird.errors import DeviceError, LeaseError, TailorbirdError
 from tailorbird.types import LeaseGrant
 
 _CALL_S = 5.0
@@ -53,10 +54,13 @@ class Lease:
         )
         self.grant = wire.lease_from(response.lease)
         self._valid_until = time.monotonic() + duration_s
-        if book is not None:
-            book.lease_taken(device, self.grant)
         self._thread = threading.Thread(target=self._renew_until_ended, name=f"lease-{device}", daemon=True)
         self._thread.start()
+        try:
+            self._write_down()
+        except TailorbirdError:
+            self.release()
+            raise
 
     @property
     def token(self) -> int:
@@ -75,6 +79,12 @@ class Lease:
             raise LeaseError(
                 f"the lease on {self._device} was lost", why=self._lost.why, fix=self._lost.fix, reason="LEASE_LOST"
             ) from self._lost
+        if time.monotonic() >= self._valid_until:
+            raise LeaseError(
+                f"the lease on {self._device} has run out",
+                why="the agent could not be asked to extend it",
+                reason="LEASE_LOST",
+            )
         if self._ended.is_set():
             raise LeaseError(f"the lease on {self._device} was released", reason="LEASE_LOST")
 
@@ -100,8 +110,12 @@ class Lease:
                 continue
             self.grant = wire.lease_from(response.lease)
             self._valid_until = time.monotonic() + self._duration_s
-            if self._book is not None:
-                self._book.lease_taken(self._device, self.grant)
+            with contextlib.suppress(TailorbirdError):  # the book is for people; the lease itself is sound
+                self._write_down()
+
+    def _write_down(self) -> None:
+        if self._book is not None:
+            self._book.lease_taken(self._device, self.grant)
 
     def release(self) -> None:
         """Give the device back. Never raises for a lease that is already gone: it would hide the error before it."""
