@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,7 +108,9 @@ def _functional(program: ExportedProgram) -> ExportedProgram:
     """Replace in-place operations: by renaming where nobody else sees the mutated tensor, else torch functionalises."""
     mutating = [node for node in program.graph.nodes if is_mutating(node)]
     if not all(_renames(node) for node in mutating):
-        return program.run_decompositions({})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its tree library
+            return program.run_decompositions({})
     for node in mutating:
         node.target = functional_twin(node)
     program.graph_module.recompile()

@@ -7,7 +7,7 @@ by 1e-6 to 1e-5 of its range; a wrong stride, axis or padding moves it by 1e-1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,38 +37,45 @@ def verify(built: Built, subnet: nn.Module, batches: Sequence[Sequence[torch.Ten
         InputShapeError: an input does not fit the module's signature.
         CompileError: the module is for another CPU than the host's.
     """
-    run = _runner(built)
-    worst = Verification(0.0, ABSOLUTE_TOLERANCE)
     for batch in batches:
         shapes = tuple(tuple(value.shape) for value in batch)
         if shapes != tuple(spec.shape for spec in built.inputs):
             raise InputShapeError(
                 f"inputs of shapes {shapes} do not fit the module",
                 why=f"it takes {', '.join(f'{spec.name}{spec.shape}' for spec in built.inputs)}",
+                fix="verify with inputs of those shapes",
             )
+    outputs = _run(built, [[value.numpy() for value in batch] for batch in batches])
+    worst = Verification(0.0, ABSOLUTE_TOLERANCE)
+    for batch, given in zip(batches, outputs, strict=True):
         with torch.no_grad():
             reference = subnet(*batch)
         expected = reference if isinstance(reference, (tuple, list)) else (reference,)
-        outputs = run([value.numpy() for value in batch])
-        for spec, want, got in zip(built.outputs, expected, outputs, strict=True):
-            tolerance = max(ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE * float(want.abs().max()))
-            error = float(np.abs(np.asarray(got, np.float64) - want.double().numpy()).max())
-            if not error <= tolerance:  # also true of NaN
-                raise VerifyError(
-                    f"{spec.name} of the {built.runtime} module differs from torch by {error:.3g}",
-                    why=f"the tolerance is {tolerance:.3g}",
-                    fix="report the model: the compiler made a mistake; the other runtime may be right",
-                )
-            if error / tolerance >= worst.max_error / worst.tolerance:
-                worst = Verification(error, tolerance)
+        for spec, want, got in zip(built.outputs, expected, given, strict=True):
+            found = _compare(built, spec.name, want, got)
+            if found.max_error / found.tolerance >= worst.max_error / worst.tolerance:
+                worst = found
     return worst
 
 
-def _runner(built: Built) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
+def _compare(built: Built, name: str, want: torch.Tensor, got: np.ndarray) -> Verification:
+    tolerance = max(ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE * float(want.abs().max()))
+    error = float(np.abs(np.asarray(got, np.float64) - want.double().numpy()).max())
+    if not error <= tolerance:  # also true of NaN
+        raise VerifyError(
+            f"{name} of the {built.runtime} module differs from torch by {error:.3g}",
+            why=f"the tolerance is {tolerance:.3g}",
+            fix="report the model: the compiler made a mistake; the other runtime may be right",
+        )
+    return Verification(error, tolerance)
+
+
+def _run(built: Built, batches: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
+    """Outputs of the module for each tuple of inputs, in the order of its signature."""
     if built.runtime == "litert":
-        from tailorbird.compile.litert.run import runner
+        from tailorbird.compile.litert.run import run
     elif built.runtime == "tvm":
-        from tailorbird.compile.tvm.run import runner
+        from tailorbird.compile.tvm.run import run
     else:
         raise CompileError(f"the host cannot run {built.runtime} modules")
-    return runner(built)
+    return run(built, batches)

@@ -1,7 +1,9 @@
 """Find fast schedules for a ladder's kernels on the device itself, within a time budget.
 
     with Builders(target) as builders:                      # tune.builders: workers warm up while other stages run
-        rungs = tune_ladder(networks, measure, 20.0, records, builders)         # tune.ladder: tuned, built modules
+        modules = [prepare(import_network(network), target) for network in networks]    # compile.tvm.pipeline
+        tuning = tune(modules, measure, 20.0, records, builders)                        # tune.tuner
+        libraries = build_rungs(modules, tuning, builders)
 
 Order of means: an exact hit (same structural hash) costs nothing; then decisions of sibling kernels in this ladder or
 of earlier runs, refitted to the new extents; then search from a register-tiling prior, ranked by a cost model learnt

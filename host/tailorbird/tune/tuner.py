@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tailorbird.compile.base import CompileTarget
+from tailorbird.compile.tvm.api import tvm
+from tailorbird.compile.tvm.pipeline import save
+from tailorbird.compile.tvm.target import tvm_target
+from tailorbird.errors import CompileError
 from tailorbird.tune.builders import Builders
+from tailorbird.tune.kernels import extract_kernels, workload_key
 from tailorbird.tune.search import KernelState, Pick, Search
 from tailorbird.tune.space import Choice, KernelSpace, VectorUnit
 from tailorbird.tune.store import RecordSink
@@ -113,16 +118,44 @@ def tune(
     return Tuning(tuple(best.values()), len(kernels), exact_hits, trials, failures, time.perf_counter() - started)
 
 
+def build_rungs(modules: Sequence[Any], tuning: Tuning, builders: Builders) -> list[tuple[bytes, float]]:
+    """Compile each prepared module with the best schedules; (library, seconds spent on it) per rung.
+
+    Kernels without a record, all of them where nothing was tuned, keep TVM's plain loops.
+    Raises CompileError when a rung does not build.
+    """
+    traces = {record.workload: record.trace_json for record in tuning.best}
+    jobs: list[tuple[Path, Future[dict[str, Any]]]] = []
+    for index, mod in enumerate(modules):
+        path, output = builders.folder / f"rung{index}.json", builders.folder / f"rung{index}.so"
+        save(mod, path)
+        kernels = {workload_key(kernel): kernel for _, kernel, _ in extract_kernels(mod, builders.target)}
+        schedules = [
+            (str(_kernel_file(builders, key, kernel)), traces[key]) for key, kernel in kernels.items() if key in traces
+        ]
+        request = {"do": "finish", "module": str(path), "schedules": schedules, "output": str(output)}
+        jobs.append((output, builders.submit(request)))
+    return [_finished(output, future.result()) for output, future in jobs]
+
+
+def _finished(output: Path, reply: dict[str, Any]) -> tuple[bytes, float]:
+    if "error" in reply:
+        raise CompileError(
+            "a rung does not compile with its tuned schedules",
+            why=reply["error"],
+            fix="compile it without tuning, or for the litert runtime",
+        )
+    return output.read_bytes(), float(reply["seconds"])
+
+
 def _kernels(modules: Sequence[Any], builders: Builders) -> list[KernelState]:
     """Distinct kernels of all modules, described by the workers in parallel."""
-    from tailorbird.tune.kernels import extract_kernels, workload_key
-
     found: dict[str, tuple[str, Path, int]] = {}
     for mod in modules:
         for name, kernel, calls in extract_kernels(mod, builders.target):
             key = workload_key(kernel)
             known = found[key][2] if key in found else 0
-            found[key] = (name, kernel_file(builders, key, kernel), known + calls)
+            found[key] = (name, _kernel_file(builders, key, kernel), known + calls)
     requests = [({"do": "describe", "kernel": str(path), "name": name}, path, n) for name, path, n in found.values()]
     futures = [(builders.submit(request), request["name"], path, n) for request, path, n in requests]
     states = []
@@ -135,10 +168,7 @@ def _kernels(modules: Sequence[Any], builders: Builders) -> list[KernelState]:
     return states
 
 
-def kernel_file(builders: Builders, key: str, kernel: Any) -> Path:
-    """Path of a kernel's module for the workers, written on first use."""
-    from tailorbird.compile.tvm.pipeline import save
-
+def _kernel_file(builders: Builders, key: str, kernel: Any) -> Path:
     path = builders.folder / f"kernel-{key}.json"
     if not path.exists():
         save(kernel, path)
@@ -214,10 +244,6 @@ def _keep_best(best: dict[str, ScheduleRecord], record: ScheduleRecord, search: 
 
 def _vector_unit(target: CompileTarget) -> VectorUnit:
     """float32 lanes from LLVM; AVX-512 and aarch64 have 32 vector registers, older x86 16."""
-    from tvm.target.codegen import llvm_get_vector_width
-
-    from tailorbird.compile.tvm.target import tvm_target
-
-    width_bits = int(llvm_get_vector_width(tvm_target(target)))
+    width_bits = int(tvm.target.codegen.llvm_get_vector_width(tvm_target(target)))
     lanes = max(4, min(width_bits, 512) // 32)
     return VectorUnit(lanes, 32 if lanes == 16 or target.machine == "aarch64" else 16)

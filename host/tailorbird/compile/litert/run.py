@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from tailorbird.compile.base import Built
 
 
-def runner(built: Built) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
-    """A function from inputs to outputs, both in the order of the module's signature."""
+def run(built: Built, batches: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
+    """Outputs for each tuple of inputs, both in the order of the module's signature."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=built.module, num_threads=built.target.threads)
     signature = interpreter.get_signature_runner()
-
-    def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        results = signature(**{spec.name: value for spec, value in zip(built.inputs, inputs, strict=True)})
-        return [results[spec.name] for spec in built.outputs]
-
-    return run
+    outputs = []
+    for batch in batches:
+        results = signature(**{spec.name: value for spec, value in zip(built.inputs, batch, strict=True)})
+        outputs.append([results[spec.name] for spec in built.outputs])
+    return outputs

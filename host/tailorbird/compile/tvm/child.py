@@ -1,6 +1,6 @@
-"""Child process of run.py: load a module with tvm_ffi and libtvm_runtime.so alone, run it once.
+"""Child process of run.py: load a module with tvm_ffi and libtvm_runtime.so alone, run it on stored inputs.
 
-    python child.py LIBTVM_RUNTIME FOLDER       FOLDER holds module.so and inputs.npz; outputs.npz is written
+    python child.py LIBTVM_RUNTIME FOLDER COUNT     reads module.so, inputs0.npz ...; writes outputs0.npz ...
 
 Started by path, so nothing of tailorbird, torch or the TVM compiler is imported.
 """
@@ -16,8 +16,8 @@ _POOLED = 2  # allocator kind of the Relax VM
 _ALIGNMENT_BYTES = 64  # generated code loads whole vectors from its arguments; numpy aligns to 16 only
 
 
-def main(library: str, folder: str) -> None:
-    """Run FOLDER/module.so on the stored inputs."""
+def main(library: str, folder: str, count: str) -> None:
+    """Run FOLDER/module.so on COUNT tuples of inputs."""
     sys.modules["torch"] = None  # type: ignore[assignment]  # tvm_ffi imports torch where it is installed: a second lost
     import numpy as np
     import tvm_ffi
@@ -32,13 +32,14 @@ def main(library: str, folder: str) -> None:
         copy[...] = value
         return copy
 
-    with np.load(root / "inputs.npz") as stored:
-        inputs = [tvm_ffi.from_dlpack(aligned(stored[name])) for name in stored.files]
     machine = tvm_ffi.load_module(str(root / "module.so"))["vm_load_executable"]()
     machine["vm_initialization"](_CPU, 0, _POOLED)
-    result = machine["main"](*inputs)
-    outputs = [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
-    np.savez(root / "outputs.npz", *[np.from_dlpack(output) for output in outputs])
+    for index in range(int(count)):
+        with np.load(root / f"inputs{index}.npz") as stored:
+            inputs = [tvm_ffi.from_dlpack(aligned(stored[name])) for name in stored.files]
+        result = machine["main"](*inputs)
+        outputs = [result] if isinstance(result, tvm_ffi.Tensor) else list(result)
+        np.savez(root / f"outputs{index}.npz", *[np.from_dlpack(output) for output in outputs])
 
 
 if __name__ == "__main__":

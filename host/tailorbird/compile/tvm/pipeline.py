@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,9 @@ def import_network(network: Network) -> Module:
         return from_exported_program(network.program, run_ep_decomposition=False, **options)
     except Exception:  # an operation the importer knows only by its parts
         try:
-            return from_exported_program(network.program, **options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its tree library
+                return from_exported_program(network.program, **options)
         except Exception as error:
             raise CompileError(
                 "TVM cannot import the network",

@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,12 @@ from tailorbird.errors import CompileError, VerifyError
 _SCRIPT = Path(__file__).with_name("child.py")
 
 
-def runner(built: Built) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
-    """A function from inputs to outputs, both in the order of the module's signature.
+def run(built: Built, batches: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
+    """Outputs for each tuple of inputs, both in the order of the module's signature.
 
-    Raises CompileError for a module the host's CPU cannot run; the function raises VerifyError when the module crashes.
+    Raises:
+        CompileError: the module is for another CPU than the host's.
+        VerifyError: the module crashed.
     """
     if built.target.machine != platform.machine():
         raise CompileError(
@@ -29,21 +31,22 @@ def runner(built: Built) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
             fix="verify it on the device",
         )
     library = runtime_library(built.target.triple)
+    with tempfile.TemporaryDirectory(prefix="tailorbird-verify-") as folder:
+        root = Path(folder)
+        (root / "module.so").write_bytes(built.module)
+        for index, batch in enumerate(batches):
+            np.savez(root / f"inputs{index}.npz", *batch)
+        command = [sys.executable, str(_SCRIPT), str(library), folder, str(len(batches))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise VerifyError(
+                f"the compiled module ended its process with {done.returncode}",
+                why=done.stderr.strip()[-400:],
+                fix="compile for the litert runtime, and report the model",
+            )
+        return [_stored(root / f"outputs{index}.npz") for index in range(len(batches))]
 
-    def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        with tempfile.TemporaryDirectory(prefix="tailorbird-verify-") as folder:
-            root = Path(folder)
-            (root / "module.so").write_bytes(built.module)
-            np.savez(root / "inputs.npz", *inputs)
-            command = [sys.executable, str(_SCRIPT), str(library), folder]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                raise VerifyError(
-                    f"the compiled module ended its process with {done.returncode}",
-                    why=done.stderr.strip()[-400:],
-                    fix="compile for the litert runtime, and report the model",
-                )
-            with np.load(root / "outputs.npz") as outputs:
-                return [outputs[name] for name in outputs.files]
 
-    return run
+def _stored(path: Path) -> list[np.ndarray]:
+    with np.load(path) as arrays:
+        return [arrays[name] for name in arrays.files]

@@ -23,7 +23,7 @@ _LLVM_SPELLING = {"sse4_1": "sse4.1", "sse4_2": "sse4.2"}
 
 
 def tvm_target(target: CompileTarget) -> Any:
-    """TVM's target for a device. Raises CompileError for a triple or CPU name that LLVM does not know."""
+    """TVM's target for a device. Raises CompileError for a CPU that LLVM does not know."""
     from tailorbird.compile.tvm.api import tvm
 
     fields: dict[str, Any] = {"kind": "llvm", "mtriple": target.triple, "num-cores": target.threads}
@@ -31,14 +31,13 @@ def tvm_target(target: CompileTarget) -> Any:
         fields["mcpu"] = target.llvm_cpu
     elif target.machine == "x86_64":
         fields["mattr"] = [f"+{_LLVM_SPELLING.get(f, f)}" for f in target.isa_features if f in _X86_FEATURES]
-    try:
-        return tvm.target.Target(fields)
-    except Exception as error:
+    if target.llvm_cpu and not tvm.target.codegen.llvm_is_valid_cpu(target.llvm_cpu, target.triple):
         raise CompileError(
-            f"TVM cannot compile for {target.triple} {target.llvm_cpu}".rstrip(),
-            why=str(error).strip().splitlines()[-1],
-            fix="check `triple` and `llvm_cpu` on the device's card",
-        ) from error
+            f"TVM cannot compile for the CPU {target.llvm_cpu} of {target.triple}",
+            why="its LLVM does not know that name, and would compile for the oldest CPU instead",
+            fix="correct `llvm_cpu` on the device's card, or leave it empty",
+        )
+    return tvm.target.Target(fields)
 
 
 def linker(target: CompileTarget) -> str:
