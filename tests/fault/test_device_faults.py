@@ -20,7 +20,7 @@ from tailorbird.types import KERNEL, Candidate, ModuleKind, TensorSpec
 
 
 class CuttingProxy:
-    """Carries bytes between a socket of its own and an agent's; cuts each connection after a number of bytes upstream."""
+    """Carries bytes between its own socket and an agent's; cuts connections after a number of bytes upstream."""
 
     def __init__(self, folder: Path, upstream: Path, cuts: list[int]) -> None:
         self.path = folder / "control.sock"

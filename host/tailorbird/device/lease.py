@@ -83,6 +83,7 @@ class Lease:
             raise LeaseError(
                 f"the lease on {self._device} has run out",
                 why="the agent could not be asked to extend it",
+                fix="take a new lease and measure again",
                 reason="LEASE_LOST",
             )
         if self._ended.is_set():
