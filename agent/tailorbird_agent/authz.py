@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from tailorbird_agent.errors import RequestError
 from tailorbird_agent.handlers import Call, Context, Handler, Stream, Wrapper, rewrap
 
 
-class Role(str, Enum):
+class Role(StrEnum):
     """What a caller may do: look, infer, measure, or change what is deployed."""
 
     VIEWER = "viewer"

@@ -9,12 +9,11 @@ from __future__ import annotations
 import difflib
 import os
 import socket
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
-
-import tomllib
 
 from tailorbird_agent.errors import ConfigError
 

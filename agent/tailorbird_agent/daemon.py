@@ -181,7 +181,10 @@ class Daemon:
     async def _clean_up_after(self, lease: Lease) -> None:
         if self._leases.current is None:
             await self._bench.stop()
-        await self.models.collect(grace_s=0.0, only=frozenset(lease.blobs))
+        if lease.blobs:
+            swept = await self.models.collect(grace_s=0.0, only=frozenset(lease.blobs))
+            details = {"blobs": str(swept.blobs), "freed_bytes": str(swept.freed_bytes), "token": str(lease.token)}
+            self.events.append("blobs_collected", message="blobs of the ended lease are gone", details=details)
 
     async def _tidy(self) -> None:
         """What a death in the middle of something left behind."""

@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 256 << 10
 SEGMENTS = 16
-RESERVED = 256
+#: Numbers reserved by one durable write, which takes tens of milliseconds on an SD card and must stay rare.
+RESERVED = 4096
 PAGE = 256
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -132,8 +133,6 @@ class EventLog:
         return None, 0, 0
 
     def _rotate(self, sequence: int) -> Path:
-        if self._segment is not None:
-            self.files.sync(self._segment)
         for old in self._segments()[: -(SEGMENTS - 1)]:
             self.files.unlink(old)
         return self.folder / f"{sequence:016d}.jsonl"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import time
@@ -131,7 +130,7 @@ class ErrorBoundary(Wrapper):
 
 
 async def _abort(context: Context, method: str, error: Exception) -> None:
-    if isinstance(error, (grpc.aio.AbortError, asyncio.CancelledError)):
+    if isinstance(error, grpc.aio.AbortError):
         raise error
     if not isinstance(error, AgentError):
         incident = uuid.uuid4().hex[:12]

@@ -21,19 +21,24 @@ INFERENCE_MESSAGE_BYTES = 16 << 20
 
 #: Clients may ping this often. Servers otherwise end connections that ping faster than every 300 s, "too_many_pings".
 #: gRPC ignores option names it does not know, and there is a plausible wrong one; a test pings.
-MIN_PING_INTERVAL_MS = 5_000
+MIN_PING_INTERVAL_MS = 500
 
 
-def make_server(activity: Activity, message_bytes: int) -> grpc.aio.Server:
-    """A server behind the error boundary and the role gate."""
-    options: Sequence[tuple[str, int]] = (
+def server_options(message_bytes: int) -> Sequence[tuple[str, int]]:
+    """gRPC's options for a server that accepts messages up to a size."""
+    return (
         ("grpc.max_receive_message_length", message_bytes),
         ("grpc.max_send_message_length", INFERENCE_MESSAGE_BYTES),
         ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.so_reuseport", 0),
     )
-    return grpc.aio.server(interceptors=(ErrorBoundary(activity), RoleGate()), options=options)
+
+
+def make_server(activity: Activity, message_bytes: int) -> grpc.aio.Server:
+    """A server behind the error boundary and the role gate."""
+    interceptors = (ErrorBoundary(activity), RoleGate())
+    return grpc.aio.server(interceptors=interceptors, options=server_options(message_bytes))
 
 
 def listen_unix(server: grpc.aio.Server, path: Path, mode: int) -> None:

@@ -16,7 +16,7 @@ Rules this module enforces:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import StrEnum
 from typing import assert_never
 
 from tailorbird_agent.errors import BundleError
@@ -24,7 +24,7 @@ from tailorbird_agent.errors import BundleError
 TRIAL_CRASHES = 2
 
 
-class Phase(str, Enum):
+class Phase(StrEnum):
     """Where a model stands."""
 
     ABSENT = "absent"
@@ -162,7 +162,7 @@ Event = (
 )
 
 
-class Action(str, Enum):
+class Action(StrEnum):
     """What the runner does next."""
 
     NOTHING = "nothing"
@@ -224,7 +224,8 @@ def step(now: Deployment, event: Event) -> tuple[Deployment, Action]:
         case Restarted():
             if now.phase is Phase.TRIAL:
                 return _roll_back(now)
-            resumed = replace(now, loading="", crashes=0)
+            phase = Phase.STAGED if now.phase is Phase.LOADED else now.phase
+            resumed = replace(now, loading="", crashes=0, phase=phase)
             return resumed, Action.RETURN if now.active else Action.NOTHING
         case _ as never:
             assert_never(never)

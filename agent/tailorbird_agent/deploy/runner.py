@@ -18,7 +18,7 @@ from tailorbird_agent.deploy.machine import Action, Deployment, Phase
 from tailorbird_agent.deploy.manifest import Manifest
 from tailorbird_agent.deploy.plan import DEFAULT_POLICY, check_policy, serve_plan
 from tailorbird_agent.deploy.pointer import Pointer, Serving
-from tailorbird_agent.errors import AgentError, BundleError, RequestError, ServingError
+from tailorbird_agent.errors import AgentError, BundleError, RequestError, ServingError, StoreError
 from tailorbird_agent.events import EventLog
 from tailorbird_agent.ledger import Ledger
 from tailorbird_agent.store.blobs import Blobs
@@ -112,7 +112,7 @@ class ModelRunner:
         try:
             worker, manifest = await self._load(bundle)
         except AgentError as error:
-            await self._apply(machine.LoadFailed(generation))
+            await self._apply(machine.LoadFailed(generation), recorded=False)
             self._note("load_failed", str(error), bundle=bundle, reason=error.reason, serving=self._live.active)
             raise
         if (await self._apply(machine.Loaded(generation)))[1] is Action.SERVE:
@@ -184,7 +184,7 @@ class ModelRunner:
     async def resume(self) -> None:
         """After a restart of the agent: come back to what was committed."""
         left = self._live.active
-        now, action = await self._apply(machine.Restarted())
+        now, action = await self._apply(machine.Restarted(), recorded=False)
         if now.phase is Phase.ROLLED_BACK and left != now.active:
             self._note_rollback(left, now, "the agent restarted during the trial")
         if action is Action.RETURN:
@@ -196,12 +196,21 @@ class ModelRunner:
         if serving is not None:
             await self._retire(serving)
 
-    async def _apply(self, event: machine.Event) -> tuple[Deployment, Action]:
-        """One step of the machine, on disk before anybody acts on it."""
+    async def _apply(self, event: machine.Event, *, recorded: bool = True) -> tuple[Deployment, Action]:
+        """One step of the machine, on disk before anybody acts on it.
+
+        recorded False: what happened by itself (a death, a deadline) is acted on even when the disk is full. What is on
+        disk then still says "trial", and a restart comes to the same end.
+        """
         async with self._lock:
             now, action = machine.step(self._live, event)
             if now != self._live:
-                await asyncio.to_thread(self._around.ledger.put, now)
+                try:
+                    await asyncio.to_thread(self._around.ledger.put, now)
+                except StoreError as error:
+                    if recorded:
+                        raise
+                    logger.warning("model %s: %s", self.model, error)
                 self._live = now
             return now, action
 
@@ -275,7 +284,7 @@ class ModelRunner:
             pid=str(serving.worker.pid),
             bundle=serving.bundle,
         )
-        now, action = await self._apply(machine.WorkerDied(serving.since))
+        now, action = await self._apply(machine.WorkerDied(serving.since), recorded=False)
         if action is Action.RETURN or action is Action.STOP:
             self._note_rollback(serving.bundle, now, "its worker died again")
             self._deaths = 0
@@ -285,7 +294,7 @@ class ModelRunner:
     async def _expire_trial(self, since: int, timeout_s: float) -> None:
         await asyncio.sleep(timeout_s)
         left = self._live.active
-        now, action = await self._apply(machine.TrialExpired(since))
+        now, action = await self._apply(machine.TrialExpired(since), recorded=False)
         if action is Action.NOTHING:
             return
         self._note_rollback(left, now, f"nobody committed it within {timeout_s:g} s")

@@ -5,7 +5,6 @@ Synchronous and blocking on purpose; the daemon calls it from threads. Memory us
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import re
 from collections.abc import Iterator
@@ -13,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tailorbird_agent.errors import RequestError, StoreError
-from tailorbird_agent.store.filesystem import Filesystem
+from tailorbird_agent.store.filesystem import FULL, Filesystem
 from tailorbird_agent.store.quota import Quota
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MAX_CHUNK_BYTES = 256 << 10
 READ_BYTES = 1 << 20
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True, slots=True)

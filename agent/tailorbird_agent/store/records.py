@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tailorbird_agent.store.filesystem import Filesystem
+from tailorbird_agent.errors import StoreError
+from tailorbird_agent.store.filesystem import FULL, Filesystem
 
 
 class Record:
@@ -41,6 +42,15 @@ class Record:
         return {}
 
     def save(self, data: dict[str, Any]) -> None:
-        """Replace the record; when this returns it is on the disk."""
+        """Replace the record; when this returns it is on the disk.
+
+        Raises:
+            StoreError: DISK_FULL; the record is as it was.
+        """
         text = json.dumps({"schema": self.schema, **data}, sort_keys=True, indent=1)
-        self.files.write_atomic(self.path, text.encode())
+        try:
+            self.files.write_atomic(self.path, text.encode())
+        except OSError as error:
+            if error.errno in FULL:
+                raise StoreError("DISK_FULL", f"{self.path.name} could not be written: {error.strerror}.") from None
+            raise

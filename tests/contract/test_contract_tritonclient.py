@@ -1,0 +1,134 @@
+"""The stock Open Inference Protocol client, in a process of its own: its messages and ours share names."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agentkit.bundles import make_bundle, sample
+from agentkit.process import Agent
+
+SHAPE = (1, 16)
+
+CLIENT = """
+import asyncio, json, sys
+import numpy as np
+import tritonclient.grpc as triton
+import tritonclient.grpc.aio as triton_aio
+from tritonclient.utils import InferenceServerException
+
+address, seed = sys.argv[1], 5
+x = np.random.default_rng(seed).standard_normal((1, 16)).astype(np.float32)
+
+def inputs(value=x, name="x"):
+    tensor = triton.InferInput(name, value.shape, "FP32")
+    tensor.set_data_from_numpy(value)
+    return [tensor]
+
+def refusal(call):
+    try:
+        call()
+    except InferenceServerException as error:
+        return [error.status(), error.message()]
+    return None
+
+client = triton.InferenceServerClient(address)
+metadata = client.get_model_metadata("toy")
+answers = {
+    version: client.infer("toy", inputs(), model_version=version, request_id="id-7") for version in ("", "r0", "r1")
+}
+timed = client.infer("toy", inputs(), parameters={"slo_us": 60_000_000})
+asked = client.infer("toy", inputs(), outputs=[triton.InferRequestedOutput("y")])
+health = {
+    "live": client.is_server_live(), "ready": client.is_server_ready(), "model": client.is_model_ready("toy"),
+    "rung": client.is_model_ready("toy", "r1"), "nobody": client.is_model_ready("nobody"),
+    "no_rung": client.is_model_ready("toy", "r9"),
+}
+
+async def many():
+    async with triton_aio.InferenceServerClient(address) as other:
+        done = await asyncio.gather(*(other.infer("toy", inputs()) for _ in range(64)))
+        return [float(each.as_numpy("y")[0, 0]) for each in done]
+
+print(json.dumps({
+    "health": health,
+    "server": [client.get_server_metadata().name, client.get_server_metadata().version],
+    "inputs": [[t.name, t.datatype, list(t.shape)] for t in metadata.inputs],
+    "outputs": [[t.name, t.datatype, list(t.shape)] for t in metadata.outputs],
+    "versions": list(metadata.versions), "platform": metadata.platform,
+    "answers": {
+        v: [r.get_response().model_version, r.get_response().id, r.as_numpy("y").tolist()] for v, r in answers.items()
+    },
+    "parameters": sorted(timed.get_response().parameters),
+    "missed": timed.get_response().parameters["missed"].bool_param,
+    "asked": asked.as_numpy("y").tolist(),
+    "many": asyncio.run(many()),
+    "refusals": {
+        "shape": refusal(lambda: client.infer("toy", inputs(x[:, :5]))),
+        "name": refusal(lambda: client.infer("toy", inputs(name="z"))),
+        "model": refusal(lambda: client.infer("nobody", inputs())),
+        "version": refusal(lambda: client.infer("toy", inputs(), model_version="r9")),
+    },
+}))
+"""
+
+
+@pytest.fixture(scope="module", params=["unix", "tcp"])
+def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the stock client saw, over either transport."""
+    with Agent(tmp_path_factory.mktemp("agent") / "s", "--tcp", "127.0.0.1:0") as agent:
+        agent.deploy(make_bundle(1))
+        address = agent.fields["tcp"] if request.param == "tcp" else f"unix:{agent.fields['inference']}"
+        command = [sys.executable, "-W", "ignore", "-c", CLIENT, address]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, check=False, cwd=Path(__file__).parent
+        )
+        assert done.returncode == 0, done.stderr
+        result: dict[str, Any] = json.loads(done.stdout)
+        return result
+
+
+def test_the_stock_client_sees_server_and_model(seen: dict[str, Any]) -> None:
+    ready = {"live": True, "ready": True, "model": True, "rung": True, "nobody": False, "no_rung": False}
+    assert seen["health"] == ready
+    assert seen["server"] == ["tailorbird-agent", "0.1.0"]
+    assert seen["inputs"] == [["x", "FP32", [1, 16]]]
+    assert seen["outputs"] == [["y", "FP32", [1, 4]]]
+    bundle = make_bundle(1).sha256[:12]
+    assert seen["versions"] == [f"{bundle}/r0", f"{bundle}/r1", f"{bundle}/r2"]
+    assert seen["platform"] == "tailorbird_reference"
+
+
+def test_the_stock_client_gets_the_answer_of_the_rung_it_asked_for(seen: dict[str, Any]) -> None:
+    bundle, x = make_bundle(1), sample(SHAPE, seed=5)
+    for version, rung in (("", 2), ("r0", 0), ("r1", 1)):
+        model_version, request_id, values = seen["answers"][version]
+        assert model_version == f"{bundle.sha256[:12]}/r{rung}"
+        assert request_id == "id-7"
+        assert values[0] == pytest.approx(bundle.answer(x, rung)[0].tolist(), abs=0.05)
+    assert seen["asked"] == seen["answers"][""][2]
+
+
+def test_the_stock_client_reads_times_and_deadlines(seen: dict[str, Any]) -> None:
+    assert seen["parameters"] == ["cpu_us", "missed", "queue_us", "wall_us"]
+    assert seen["missed"] is False
+
+
+def test_many_requests_at_once_are_all_answered(seen: dict[str, Any]) -> None:
+    wanted = float(make_bundle(1).answer(sample(SHAPE, seed=5), 2)[0, 0])
+    assert seen["many"] == pytest.approx([wanted] * 64, abs=0.05)
+
+
+def test_the_stock_client_is_told_what_is_wrong(seen: dict[str, Any]) -> None:
+    status = {name: answer[0] for name, answer in seen["refusals"].items()}
+    assert status == {
+        "shape": "StatusCode.INVALID_ARGUMENT",
+        "name": "StatusCode.INVALID_ARGUMENT",
+        "model": "StatusCode.NOT_FOUND",
+        "version": "StatusCode.NOT_FOUND",
+    }
+    assert "FP32[1, 16], got FP32[1, 5]" in seen["refusals"]["shape"][1]
