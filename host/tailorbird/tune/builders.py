@@ -53,6 +53,10 @@ class Builders:
             raise CompileError("a compile worker failed", why=reply["error"])
         return reply
 
+    def process_ids(self) -> list[int]:
+        """The workers' process ids."""
+        return [process.pid for process in self._all]
+
     def close(self) -> None:
         """End the workers and remove their files."""
         self._threads.shutdown(wait=True, cancel_futures=True)
@@ -99,6 +103,10 @@ class _Process:
         )
         self._buffer = b""
         self._started = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         if not self._started:

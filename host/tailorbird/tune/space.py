@@ -258,7 +258,8 @@ def _move_factor(tile: tuple[int, ...], rng: random.Random) -> tuple[int, ...]:
 def _refit_tile(extent: int, factors: tuple[int, ...]) -> tuple[int, ...]:
     rest, fitted = extent, []
     for wanted in reversed(factors[1:]):
-        factor = min(divisors(rest), key=lambda d: (abs(math.log2(d / wanted)), -d))
+        options = divisors(rest) if fitted else [d for d in divisors(rest) if d <= _MAX_INNER]
+        factor = min(options, key=lambda d: (abs(math.log2(d / wanted)), -d))
         fitted.append(factor)
         rest //= factor
     return (rest, *reversed(fitted))

@@ -79,12 +79,14 @@ def tune(
     *,
     seed: int = 0,
     protocol: TimingProtocol = TUNING,
+    batch: int = _BATCH,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Tuning:
     """Search schedules for all kernels of prepared modules (compile.tvm.pipeline.prepare), one module per rung.
 
-    measure: times candidates on the device; a failed candidate comes back as a Measurement with `error`. budget_s: wall
-    seconds; the batch under way when it ends is still finished. With a budget of 0 only exact hits are used.
+    measure: times candidates on the device; a failed candidate comes back as a Measurement with `error`.
+    budget_s: wall seconds; the batch under way when it ends is still finished, so a larger batch overshoots more. With a
+    budget of 0 only exact hits are used.
     Whatever `measure` raises passes through; records made before are in the sink.
     """
     started = time.perf_counter()
@@ -99,12 +101,12 @@ def tune(
     exact_hits = len(best)
     trials = failures = 0
     elapsed = batch_s = 0.0
-    pending = _submit(search.propose(_BATCH), search, builders) if budget_s > 0 else []
+    pending = _submit(search.propose(batch), search, builders) if budget_s > 0 else []
     while pending:
         batch_started = time.perf_counter()
         built = [(pick, path, future.result()) for pick, path, future in pending]
         room = budget_s - (time.perf_counter() - started)
-        pending = _submit(search.propose(_BATCH), search, builders) if room > batch_s else []
+        pending = _submit(search.propose(batch), search, builders) if room > batch_s else []
         for record in _measure(built, search, measure, protocol, target):
             sink.add(record)
             search.learn(record)

@@ -114,10 +114,6 @@ def test_any_convolution_geometry_answers_as_torch_does(data, size, kernel, stri
         "depthwise": (4, 4, 4),
         "multiplied": (3, 6, 3),
     }[groups]
-    if groups in {"depthwise", "multiplied"} and dilation > 1:
-        stride = (1, 1)  # TFLite's depthwise kernel takes one or the other
-    if stride[0] != stride[1] and groups in {"depthwise", "multiplied"}:
-        stride = (stride[0], stride[0])
     layer = nn.Conv2d(channels, outputs, kernel, stride, padding, dilation, count)
     check(nn.Sequential(layer, nn.ReLU()).eval(), noise(1, channels, *size))
 
