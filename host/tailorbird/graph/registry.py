@@ -7,7 +7,9 @@ A rule is one small function in `rules/`, named after its op family:
 
 It reads the dims of the operands, unifies or pins what the op ties together, tells which integer arguments follow a dim
 (`analysis.resize`), and returns the dims of its result (`Several` for several results). It raises `UnknownError`
-when the op is used in a way it does not cover; the analysis then pins every axis the op touches.
+when the op is used in a way it does not cover; the analysis then pins every axis the op touches. All positional schema
+arguments of a node are present in `node.args`, defaults included. An op that multiplies also gets a cost function
+(`@macs`).
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def specialise(
 
     batch = _BatchSize(graph, source, inputs, new)
     for node in source.graph.nodes:
-        if node.op == "call_function" and node in bypass:
+        if node.op == "call_function" and node in bypass and node in live:
             new[node] = new[bypass[node]]
         elif node.op == "call_function" and node in live:
             new[node] = graph.node_copy(node, operands)

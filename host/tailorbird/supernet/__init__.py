@@ -3,9 +3,10 @@
 from tailorbird.supernet.accuracy import accuracy
 from tailorbird.supernet.accuracy_table import AccuracyTable, Anchor, Factor, Provenance, accuracy_table
 from tailorbird.supernet.elastic import elastic
+from tailorbird.supernet.options import Options
 from tailorbird.supernet.report import PinnedDimension, Report
 from tailorbird.supernet.space import Dimension, SearchSpace
-from tailorbird.supernet.supernet import Options, SuperNet
+from tailorbird.supernet.supernet import SuperNet
 from tailorbird.supernet.train import FitResult, fit
 
 __all__ = [

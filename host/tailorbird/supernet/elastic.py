@@ -14,9 +14,10 @@ from torch.utils import _pytree as pytree
 
 from tailorbird.errors import InputShapeError, ModelError
 from tailorbird.graph import ElasticGraph, Pin, importance, live_nodes, trace, trace_rigid
-from tailorbird.supernet.report import PinnedDimension, Report
+from tailorbird.supernet.options import Options
 from tailorbird.supernet.space import Dimension, SearchSpace, default_choices
-from tailorbird.supernet.supernet import Options, SuperNet
+from tailorbird.supernet.supernet import SuperNet
+from tailorbird.supernet.survey import survey
 
 _OTHER_BATCHES = (2, 3)  # batch sizes at which the compiled network is compared with the user's
 
@@ -79,23 +80,8 @@ def _run(model: nn.Module, inputs: tuple[Tensor, ...], name: str) -> Any:
 def _assemble(name: str, weights: nn.Module, graph: ElasticGraph, options: Options) -> SuperNet:
     space = _space(graph, options)
     orders = {g.name: _descending(importance(g, graph.tensors, graph.stored)) for g in graph.groups}
-    report = Report(
-        name,
-        space.dimensions,
-        _pinned(graph, space, options),
-        (),
-        0.0,
-        space.size,
-        0,
-        0,
-        0,
-        0,
-        graph.batch_pin is None,
-        (),
-    )
-    net = SuperNet(weights, graph, space, orders, report, options)
-    net.report = _measure(net)
-    return net.eval()
+    report = survey(name, graph, space, orders, options)
+    return SuperNet(weights, graph, space, orders, report, options).eval()
 
 
 def _descending(scores: Tensor) -> Tensor:
@@ -123,47 +109,6 @@ def _space(graph: ElasticGraph, options: Options) -> SearchSpace:
         )
 
     return SearchSpace(dimensions, dead)
-
-
-def _pinned(graph: ElasticGraph, space: SearchSpace, options: Options) -> tuple[PinnedDimension, ...]:
-    """Parameter axes that keep their size for a reason of the network, then groups left out by the options."""
-    found = [
-        PinnedDimension(f"{axis.name}[{axis.axis}]", axis.size, axis.why.op, axis.why.reason) for axis in graph.pinned
-    ]
-    offered = {dimension.name for dimension in space.dimensions}
-    for group in graph.groups:
-        if group.name in offered:
-            continue
-        few = len(default_choices(group, options.divisor)) == 1
-        op, reason = ("divisor", "has one choice only") if few else ("options", "left out by `only` or `freeze`")
-        found.append(PinnedDimension(group.name, group.atom.size, op, reason))
-    return tuple(found)
-
-
-def _measure(net: SuperNet) -> Report:
-    smallest = net.space.smallest()
-    selection = net.selection(smallest)
-    live = {str(n.target) for n in live_nodes(net.graph, selection.skipped) if n.op == "get_attr"}
-    total = shrinking = 0
-    for name in net.graph.parameters:
-        count = net.tensor(name).numel()
-        total += count
-        if name not in live or selection.cuts(net.graph.stored[name]):
-            shrinking += count
-    batch_pin = net.graph.batch_pin
-    notes = (
-        () if batch_pin is None else (f"runs at the example's batch size only: {batch_pin.reason} ({batch_pin.op})",)
-    )
-    return replace(
-        net.report,
-        unknown_ops=tuple(f"{why.op}: {why.reason}" for why in net.graph.unknown_ops),
-        elastic_fraction=shrinking / total if total else 0.0,
-        params_full=net.params(),
-        params_smallest=net.params(smallest),
-        macs_full=net.macs(),
-        macs_smallest=net.macs(smallest),
-        notes=notes,
-    )
 
 
 def _any_batch(net: SuperNet, weights: nn.Module, inputs: tuple[Tensor, ...]) -> bool:

@@ -23,6 +23,7 @@ from tailorbird.graph import (
 )
 from tailorbird.supernet.checkpoint import load, save
 from tailorbird.supernet.extract import extract
+from tailorbird.supernet.options import Options
 from tailorbird.supernet.recalibrate import recalibrate
 from tailorbird.supernet.recent import Recent
 from tailorbird.supernet.report import Report
@@ -35,15 +36,6 @@ _PLANS = 64  # specialised graphs kept for the elastic forward pass
 _STATISTICS = 256  # recalibrated configurations kept
 
 Statistics = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a network was compiled; see `elastic`."""
-
-    only: tuple[str, ...] | None = None
-    freeze: tuple[str, ...] = ()
-    divisor: int = 8
 
 
 @dataclass(frozen=True, slots=True)
