@@ -9,13 +9,13 @@ import dataclasses
 import difflib
 import os
 import re
-import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tailorbird.errors import EnvironmentFaultError, MissingFileError, UsageError
+from tailorbird.errors import MissingFileError, UsageError
 
 _QUANTITY = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-zµ]*)\s*", re.IGNORECASE)
 _MICROSECONDS: Final = {"us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6, "min": 60e6, "h": 3600e6}
@@ -152,11 +152,6 @@ def _file(file: Path | None, environment: Mapping[str, str]) -> Path | None:
 
 
 def _read_toml(path: Path) -> Mapping[str, Any]:
-    if sys.version_info < (3, 11):
-        raise EnvironmentFaultError(
-            f"cannot read {path}", why="TOML needs Python 3.11", fix="use environment variables instead"
-        )
-    import tomllib
 
     try:
         return tomllib.loads(path.read_text())

@@ -7,7 +7,6 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +24,7 @@ def _program(name: str) -> str | None:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """URL of a server of our own that listens on a Unix socket alone."""
+    """URL of a database on a server of our own that listens on a Unix socket alone."""
     initdb, pg_ctl = _program("initdb"), _program("pg_ctl")
     if initdb is None or pg_ctl is None:
         pytest.skip("PostgreSQL's initdb and pg_ctl are not installed")
@@ -58,7 +57,7 @@ def postgresql() -> Iterator[str]:
     )
     assert started.returncode == 0, (folder / "log").read_text()
     try:
-        yield f"postgresql://tailorbird@/{{database}}?host={folder}"
+        yield f"postgresql://tailorbird@/postgres?host={folder}"
     finally:
         call(pg_ctl, "-D", data, "-m", "immediate", "-w", "stop")
         shutil.rmtree(folder)
@@ -69,13 +68,13 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where an empty database is."""
     if request.param == "sqlite":
         return str(tmp_path / "state.db")
-    template = request.getfixturevalue("postgresql")
+    url = request.getfixturevalue("postgresql")
     import psycopg
 
-    name = f"t{uuid.uuid4().hex}"
-    with psycopg.connect(template.format(database="postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return template.format(database=name)
+    with psycopg.connect(url) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    return url
 
 
 class Clock:
