@@ -6,6 +6,7 @@ import hashlib
 import os
 import selectors
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,21 @@ def socket_dir(state_dir: Path) -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"tailorbird-{os.getuid()}-{name}"
 
 
+def _require_private(folder: Path) -> None:
+    """A stand-in lies where every user may write: whoever made it first could pose as our agent."""
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise DeviceUnreachableError(
+            f"{folder} cannot hold the agent's sockets",
+            why="it is not a private folder of yours",
+            fix=f"remove {folder}, or set TAILORBIRD_AGENT_STATE to a shorter path",
+            reason="AGENT_NOT_STARTED",
+        )
+
+
 class LocalAgent:
     """An agent process started here. It outlives this program unless stopped."""
 
@@ -56,6 +72,8 @@ class LocalAgent:
         sockets = socket_dir(state_dir)
         for folder in (state_dir, sockets):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if sockets != state_dir.absolute():
+            _require_private(sockets)
         log = state_dir / "agent.log"
         command = [sys.executable, "-m", "tailorbird_agent", "run", "--state", str(state_dir.absolute())]
         command += ["--socket-dir", str(sockets)]
@@ -120,6 +138,8 @@ def local(
     """
     state = (state_dir or default_state_dir()).absolute()
     address = socket_dir(state)
+    if address != state:
+        _require_private(address)
     try:
         return Device.connect(address, book=book)
     except DeviceUnreachableError as error:

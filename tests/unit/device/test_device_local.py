@@ -62,6 +62,19 @@ def test_a_state_folder_too_deep_for_sockets_still_works(tmp_path: Path):
     socket_dir(deep).rmdir()
 
 
+def test_sockets_are_not_put_where_another_user_could_have_put_his_own(tmp_path: Path):
+    deep = tmp_path / ("d" * 60) / ("f" * 60)
+    stand_in = socket_dir(deep)
+    stand_in.mkdir()
+    stand_in.chmod(0o777)
+    try:
+        for attempt in (lambda: local(deep), lambda: LocalAgent.start(deep)):
+            with pytest.raises(DeviceUnreachableError, match="cannot hold"):
+                attempt()
+    finally:
+        stand_in.rmdir()
+
+
 class TestDevices:
     def test_a_device_is_reached_by_its_name(self, agent: LocalAgent, tmp_path: Path):
         with Store(tmp_path / "s.db") as store:
