@@ -26,6 +26,7 @@ class Governor:
         self._rungs = rungs
         self._switch_ns: collections.deque[int] = collections.deque(maxlen=_SWITCHES_REMEMBERED)
         self.switches = 0
+        self.last_switch_ns = 0
         self.set_policy(plan.policy, plan.slo_us)
 
     def set_policy(self, name: str, slo_us: float | None) -> None:
@@ -58,7 +59,8 @@ class Governor:
         self.live = self._ladder[rung]
         ended_ns = time.perf_counter_ns()
         if changed:
-            self._switch_ns.append(ended_ns - started_ns)
+            self.last_switch_ns = ended_ns - started_ns
+            self._switch_ns.append(self.last_switch_ns)
             self.switches += 1
         return decision.switch
 
@@ -74,10 +76,14 @@ class Governor:
         return float(ordered[max(0, math.ceil(share * len(ordered)) - 1)])
 
 
-def note(switch: Switch) -> SwitchNote:
-    """A switch as people and machines read it; numbers keep their full precision as text."""
+def note(switch: Switch, actuation_ns: int) -> SwitchNote:
+    """A switch as people and machines read it; numbers keep their full precision as text.
+
+    actuation_ns: how long it took to make the other rung the live one.
+    """
     numbers = ((field.name, getattr(switch, field.name)) for field in fields(switch) if field.name != "outlook")
     details = {name: _text(value) for name, value in numbers if value is not None}
+    details["actuation_us"] = _text(actuation_ns / 1e3)
     message = switch.explain()
     # Finding the way back is a search: take it from the message rather than search again before the answer leaves.
     _, found, condition = message.partition("; would return to ")

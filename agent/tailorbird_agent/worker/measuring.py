@@ -136,7 +136,7 @@ class _Child:
             raise WorkerError("WORKER_DIED", f"the measuring worker is gone: {error}") from error
         try:
             return await asyncio.wait_for(self._answer, timeout_s)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             why = f"not done within {timeout_s:g} s"
             await self.end(why)
             raise WorkerError("WORKER_TIMEOUT", f"the measuring worker was killed: {why}") from None

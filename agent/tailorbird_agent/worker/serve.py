@@ -116,7 +116,7 @@ class Server:
             "current": governor.live.name,
         }
         if switch is not None:
-            reply["switch"] = asdict(note(switch))
+            reply["switch"] = asdict(note(switch, governor.last_switch_ns))
         return reply
 
     def _set_policy(self, message: Message) -> Message:

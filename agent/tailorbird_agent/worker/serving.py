@@ -165,7 +165,7 @@ class ServingWorker:
         self._draining = True
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_s)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             left = f"{len(self._flights)} requests were still in flight after {timeout_s:g} s"
             raise WorkerError("WORKER_TIMEOUT", left) from None
 
@@ -177,7 +177,7 @@ class ServingWorker:
             try:
                 self._process.send({"op": "stop"})
                 await asyncio.wait_for(asyncio.shield(self.exited), _STOP_GRACE_S)
-            except (OSError, asyncio.TimeoutError):
+            except (TimeoutError, OSError):
                 self._process.kill("it did not stop when asked")
         await asyncio.shield(self.exited)
 
@@ -224,7 +224,7 @@ class ServingWorker:
         self._calls.append(future)
         try:
             reply = await asyncio.wait_for(asyncio.shield(future), timeout_s)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             future.add_done_callback(_retrieve)
             why = f"no answer to {message['op']!r} within {timeout_s:g} s"
             self._process.kill(why)
