@@ -6,12 +6,14 @@ Architecture invariant: this process never loads a model and imports neither num
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
 import sys
 import uuid
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -51,6 +53,8 @@ CONTROL_SERVICE = "tailorbird_api.agent.v1.AgentService"
 INFERENCE_SERVICE = "inference.GRPCInferenceService"
 #: Streams (watchers) are cut after this long at the end; inference gets the configured drain time.
 CONTROL_GRACE_S = 0.5
+#: mallopt's parameter, from glibc's malloc.h.
+M_ARENA_MAX = -8
 
 
 class Background:
@@ -203,6 +207,7 @@ async def run(config: Config) -> None:
     Raises:
         ConfigError: the agent cannot start as asked.
     """
+    _limit_arenas()
     check_tcp(config)
     prepare_folder(config.state)
     prepare_folder(config.socket_dir)
@@ -231,6 +236,12 @@ async def run(config: Config) -> None:
         for path in (config.control_socket, config.inference_socket):
             path.unlink(missing_ok=True)
         os.close(lock)
+
+
+def _limit_arenas() -> None:
+    """Let threads share two heaps: with glibc's one per thread, each keeps what it once needed for a large message."""
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
 async def _stop_when_idle(activity: Activity, limit_s: float, stop: asyncio.Event) -> None:

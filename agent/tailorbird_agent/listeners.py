@@ -18,6 +18,7 @@ from tailorbird_agent.sockets import prepare_socket
 
 CONTROL_MESSAGE_BYTES = 1 << 20
 INFERENCE_MESSAGE_BYTES = 16 << 20
+WINDOW_BYTES = 1 << 20
 
 #: Clients may ping this often. Servers otherwise end connections that ping faster than every 300 s, "too_many_pings".
 #: gRPC ignores option names it does not know, and there is a plausible wrong one; a test pings.
@@ -32,6 +33,9 @@ def server_options(message_bytes: int) -> Sequence[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.so_reuseport", 0),
+        # A window that is fixed and not probed for: however fast an upload is, this much of it waits in memory.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
     )
 
 

@@ -1,5 +1,5 @@
-"""Values to protobuf and back. The only hand-written module of the agent that touches protobuf classes, beside the
-inference front end, which alone imports the Open Inference Protocol's."""
+"""Values to protobuf and back. What the servicers are given and return are messages; they come from here, go to here,
+and reach nothing else. The Open Inference Protocol's are `inference`'s own: nobody else may import them."""
 
 from __future__ import annotations
 
