@@ -5,7 +5,6 @@ from tailorbird.graph.blocks import Block
 from tailorbird.graph.capture import op_name
 from tailorbird.graph.cost import Shapes, count_macs, count_parameters, peak_activation_bytes
 from tailorbird.graph.elastic_graph import ElasticGraph, Signature, trace, trace_rigid
-from tailorbird.graph.fold import fold_batch_norm
 from tailorbird.graph.groups import Group, PinnedAxis, importance
 from tailorbird.graph.subgraph import Mode, Subgraph, as_module, live_nodes, specialise
 
@@ -25,7 +24,6 @@ __all__ = [
     "as_module",
     "count_macs",
     "count_parameters",
-    "fold_batch_norm",
     "importance",
     "live_nodes",
     "op_name",

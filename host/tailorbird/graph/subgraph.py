@@ -31,6 +31,9 @@ class Mode(enum.Enum):
     PROBE = "probe"  # statistics of the batch, no dropout
 
 
+_LASTING_META = ("nn_module_stack", "stack_trace")
+
+
 @dataclass(frozen=True, slots=True)
 class Subgraph:
     """A specialised graph and the stored tensors it reads, in the order of its first placeholders when lifted."""
@@ -61,7 +64,6 @@ def specialise(
     for node in stored:
         name = str(node.target)
         new[node] = graph.placeholder("w_" + name.replace(".", "_")) if lifted else graph.get_attr(name)
-        new[node].meta = dict(node.meta)
     inputs = [node for node in source.graph.nodes if node.op == "placeholder"]
     for node in inputs:
         new[node] = graph.node_copy(node)
@@ -79,6 +81,8 @@ def specialise(
             _apply(source.resizes.get(node, ()), new[node], sizes, batch)
         elif node.op == "output":
             graph.node_copy(node, new.__getitem__)
+    for node in graph.nodes:  # recorded values have the sizes of the full network at the trace batch
+        node.meta = {key: value for key, value in node.meta.items() if key in _LASTING_META}
     if not lifted:
         graph.set_codegen(source.graph._codegen)  # noqa: SLF001  (the user's own input and output structure)
     return Subgraph(graph, tuple(str(node.target) for node in stored))

@@ -29,7 +29,7 @@ Validate = Callable[[], float] | Iterable[Any]
 
 _WARM_UP = 0.05  # share of the schedule in which the learning rate rises
 _MOMENTUM = 0.9
-_LARGEST_GRADIENT_NORM = 1.0
+_LARGEST_GRADIENT_NORM = 5.0
 _RETREATS = (0.5, 0.25, 0.0)  # shares of the update kept when the full network lost too much
 
 

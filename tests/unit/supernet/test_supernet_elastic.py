@@ -136,6 +136,7 @@ def test_extracted_subnets_own_their_weights(net: SuperNet) -> None:
             parameter.zero_()
         assert torch.equal(net(x, config=config), before)
     assert all(p.requires_grad for p in sub.parameters())
+    assert not [node for node in sub.graph.nodes if "val" in node.meta], "sizes recorded at the full width are stale"
     assert {n for n, _ in sub.named_parameters()} <= {n for n, _ in ResidualNet().named_parameters()}
 
 
