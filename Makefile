@@ -27,6 +27,12 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(PIP) -e '.[dev]'
 	@touch $(VENV)/.host $@
 
+# An agent's own environment: the base and one runtime, as on a board. The end-to-end tests deploy to it.
+.venv-agent/.done: pyproject.toml
+	$(PYTHON) -m venv .venv-agent
+	.venv-agent/bin/python -m pip --disable-pip-version-check install -q -e '.[agent-litert]'
+	@touch $@
+
 .venv-oracle/.done:
 	$(PYTHON) -m venv .venv-oracle
 	.venv-oracle/bin/python -m pip --disable-pip-version-check install -q 'litert-torch==0.10.0' 'torch>=2.13,<2.14'
@@ -35,10 +41,10 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 demo: $(VENV)/.host
 	$(BIN)/tailorbird demo $(ARGS)
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev .venv-agent/.done
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
 
-test-slow: $(VENV)/.dev oracle
+test-slow: $(VENV)/.dev .venv-agent/.done oracle
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/.dev
@@ -63,4 +69,4 @@ bench: $(VENV)/.dev
 oracle: .venv-oracle/.done
 
 clean:
-	rm -rf $(VENV) .venv-oracle build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-agent .venv-oracle build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

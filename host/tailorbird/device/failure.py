@@ -17,7 +17,7 @@ _FIXES: Final = {
     "LEASE_HELD": "wait until the holder releases the device, or ask them to",
     "LEASE_LOST": "take a new lease and measure again",
     "LEASE_REQUIRED": "take a lease first",
-    "BLOB_CORRUPT": "push again; if it happens twice, check the bundle with `tailorbird deploy --dry-run`",
+    "BLOB_CORRUPT": "push again; if it happens twice, the bundle was damaged after packing: compile it again",
     "DISK_FULL": "free space on the device",
     "BLOB_MISSING": "push the bundle's blobs first",
     "NOT_STAGED": "stage the bundle first",
