@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,10 +65,8 @@ def capture(subnet: nn.Module, example_inputs: Sequence[torch.Tensor]) -> Networ
         ModelError: torch.export refuses the module, or does not see the inputs given.
         CompileError: an input or output is not a tensor of a supported datatype.
     """
-    modes = [(module, module.training) for module in subnet.modules()]
     try:
-        subnet.eval()
-        with torch.no_grad():
+        with evaluating(subnet):
             program = torch.export.export(subnet, tuple(example_inputs))
     except Exception as error:
         raise ModelError(
@@ -75,9 +74,6 @@ def capture(subnet: nn.Module, example_inputs: Sequence[torch.Tensor]) -> Networ
             why=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
             fix="make it a module that torch.export.export accepts: no data-dependent Python control flow",
         ) from error
-    finally:
-        for module, training in modes:
-            module.training = training
     with torch.no_grad():
         program = fold_batch_norm(_functional(program))
     inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
@@ -88,6 +84,20 @@ def capture(subnet: nn.Module, example_inputs: Sequence[torch.Tensor]) -> Networ
         tuple(_spec(node.name, node) for node in inputs),
         tuple(_spec(f"output_{index}", node) for index, node in enumerate(outputs)),
     )
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every submodule is in the mode it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    for part, _ in modes:
+        part.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def _spec(name: str, node: object) -> TensorSpec:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from tailorbird.compile.base import Built
+from tailorbird.compile.capture import evaluating
 from tailorbird.errors import CompileError, InputShapeError, VerifyError
 
 RELATIVE_TOLERANCE = 1e-4
@@ -30,7 +31,7 @@ class Verification:
 
 
 def verify(built: Built, subnet: nn.Module, batches: Sequence[Sequence[torch.Tensor]]) -> Verification:
-    """Run the module and the subnet (in evaluation mode, as captured) on each tuple of inputs and compare the outputs.
+    """Run the module, and the subnet in evaluation mode, on each tuple of inputs and compare the outputs.
 
     Raises:
         VerifyError: an output differs by more than the tolerance, or is not finite.
@@ -48,7 +49,7 @@ def verify(built: Built, subnet: nn.Module, batches: Sequence[Sequence[torch.Ten
     outputs = _run(built, [[value.numpy() for value in batch] for batch in batches])
     worst = Verification(0.0, ABSOLUTE_TOLERANCE)
     for batch, given in zip(batches, outputs, strict=True):
-        with torch.no_grad():
+        with evaluating(subnet):
             reference = subnet(*batch)
         expected = reference if isinstance(reference, (tuple, list)) else (reference,)
         for spec, want, got in zip(built.outputs, expected, given, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import queue
@@ -36,11 +37,16 @@ class Builders:
         self._timeout_s = timeout_s
         self._folder = tempfile.TemporaryDirectory(prefix="tailorbird-build-")
         self.folder = Path(self._folder.name)
+        self._numbers = itertools.count()
         self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         self._all = [_Process(target) for _ in range(self.workers)]
         for process in self._all:
             self._idle.put(process)
         self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="builder")
+
+    def new_file(self, suffix: str) -> Path:
+        """A path no other request uses, gone when the pool closes."""
+        return self.folder / f"{next(self._numbers)}{suffix}"
 
     def submit(self, request: dict[str, Any]) -> Future[dict[str, Any]]:
         """Queue a request (see worker.py); the future gives the reply, {"error": ...} included. It never raises."""

@@ -256,7 +256,7 @@ def _move_factor(tile: tuple[int, ...], rng: random.Random) -> tuple[int, ...]:
 
 
 def _refit_tile(extent: int, factors: tuple[int, ...]) -> tuple[int, ...]:
-    rest, fitted = extent, []
+    rest, fitted = extent, list[int]()
     for wanted in reversed(factors[1:]):
         options = divisors(rest) if fitted else [d for d in divisors(rest) if d <= _MAX_INNER]
         factor = min(options, key=lambda d: (abs(math.log2(d / wanted)), -d))

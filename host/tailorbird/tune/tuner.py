@@ -85,8 +85,8 @@ def tune(
     """Search schedules for all kernels of prepared modules (compile.tvm.pipeline.prepare), one module per rung.
 
     measure: times candidates on the device; a failed candidate comes back as a Measurement with `error`.
-    budget_s: wall seconds; the batch under way when it ends is still finished, so a larger batch overshoots more. With a
-    budget of 0 only exact hits are used.
+    budget_s: wall seconds; the batch under way when it ends is still finished, so a larger batch overshoots more. With
+    a budget of 0 only exact hits are used.
     Whatever `measure` raises passes through; records made before are in the sink.
     """
     started = time.perf_counter()
@@ -128,8 +128,8 @@ def build_rungs(modules: Sequence[Any], tuning: Tuning, builders: Builders) -> l
     """
     traces = {record.workload: record.trace_json for record in tuning.best}
     jobs: list[tuple[Path, Future[dict[str, Any]]]] = []
-    for index, mod in enumerate(modules):
-        path, output = builders.folder / f"rung{index}.json", builders.folder / f"rung{index}.so"
+    for mod in modules:
+        path, output = builders.new_file(".json"), builders.new_file(".so")
         save(mod, path)
         kernels = {workload_key(kernel): kernel for _, kernel, _ in extract_kernels(mod, builders.target)}
         schedules = [
@@ -182,7 +182,7 @@ def _submit(
 ) -> list[tuple[Pick, Path, Future[dict[str, Any]]]]:
     batch = []
     for pick in picks:
-        output = builders.folder / f"candidate-{abs(hash(pick.key)):x}.so"
+        output = builders.new_file(".so")
         request = {
             "do": "build",
             "kernel": str(search.kernels[pick.workload].path),

@@ -138,6 +138,16 @@ def test_wrong_answers_crashes_and_shapes_are_told_apart() -> None:
         verify(dataclasses.replace(built, runtime="abacus"), module, [(x,)])
 
 
+def test_verifying_neither_trains_the_subnet_nor_leaves_it_evaluating() -> None:
+    module, x = settled(ResidualNet()), noise(1, 1, 16, 16)
+    built = backend("litert").build(capture(module, (x,)), HOST)
+    module.train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    assert verify(built, module, [(x,)]).max_error < 1e-5
+    assert module.training
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+
+
 def test_there_is_no_backend_for_an_unknown_runtime() -> None:
     with pytest.raises(CompileError, match="abacus"):
         backend("abacus")
