@@ -132,3 +132,8 @@ def _blob(blobs: dict[str, bytes], data: bytes) -> bundle_pb2.BlobRef:
     sha256 = hashlib.sha256(data).hexdigest()
     blobs[sha256] = data
     return bundle_pb2.BlobRef(sha256=sha256, size_bytes=len(data))
+
+
+#: What shared agents serve, and an input to ask them with.
+SERVING = make_bundle(1)
+X = sample((1, 16), seed=7)

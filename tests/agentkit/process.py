@@ -190,10 +190,23 @@ def retry_after_s(error: grpc.RpcError) -> float | None:
     return None
 
 
-def process_tree(pid: int) -> list[int]:
-    """Children of a process."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in children.read_text().split()] if children.exists() else []
+class refused:
+    """Context: the call inside must fail with this reason and code."""
+
+    def __init__(self, reason: str, code: grpc.StatusCode, text: str = "") -> None:
+        self.reason, self.code, self.text = reason, code, text
+
+    def __enter__(self) -> refused:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
+        assert isinstance(error, grpc.RpcError), f"it was accepted, or failed otherwise: {error!r}"
+        self.error = error
+        info = refusal(error)
+        assert (info.reason, error.code()) == (self.reason, self.code), error.details()
+        assert info.metadata["fix"]
+        assert self.text in error.details()
+        return True
 
 
 def alive(pid: int) -> bool:

@@ -108,23 +108,12 @@ class ModelRunner:
             if commit and now.phase is Phase.TRIAL:
                 await self.commit(None)
             return
-        generation = now.loading_since
         try:
-            worker, manifest = await self._load(bundle)
+            now = await self._load_and_serve(bundle, now.loading_since, commit=commit)
         except AgentError as error:
-            await self._apply(machine.LoadFailed(generation), recorded=False)
+            await self._apply(machine.LoadFailed(now.loading_since), recorded=False)
             self._note("load_failed", str(error), bundle=bundle, reason=error.reason, serving=self._live.active)
             raise
-        if (await self._apply(machine.Loaded(generation)))[1] is Action.SERVE:
-            now, _ = await self._apply(machine.Serve(generation, commit=commit))
-        if now.active != bundle or now.loading:
-            await worker.stop()
-            raise BundleError(
-                "GENERATION_CONFLICT",
-                f"A newer request superseded the activation of {bundle[:12]}.",
-                generation=str(self._live.generation),
-            )
-        self._install(Serving(worker, bundle, manifest, now.active_since))
         self._note(
             "activated", f"bundle {bundle[:12]} serves ({now.phase.value})", bundle=bundle, previous=now.previous
         )
@@ -214,6 +203,25 @@ class ModelRunner:
                 self._live = now
             return now, action
 
+    async def _load_and_serve(self, bundle: str, generation: int, *, commit: bool) -> Deployment:
+        """Move requests to a bundle once it is loaded and recorded; until then nothing has changed."""
+        worker, manifest = await self._load(bundle)
+        try:
+            now, action = await self._apply(machine.Loaded(generation))
+            if action is Action.SERVE:
+                now, _ = await self._apply(machine.Serve(generation, commit=commit))
+            if now.active != bundle or now.loading:
+                raise BundleError(
+                    "GENERATION_CONFLICT",
+                    f"A newer request superseded the activation of {bundle[:12]}.",
+                    generation=str(now.generation),
+                )
+        except AgentError:
+            await worker.stop()
+            raise
+        self._install(Serving(worker, bundle, manifest, now.active_since))
+        return now
+
     async def _load(self, bundle: str) -> tuple[ServingWorker, Manifest]:
         """A worker that holds a bundle, warm and checked. Blobs are read again first: disks rot.
 
@@ -222,12 +230,19 @@ class ModelRunner:
             BundleError, ServingError: what the worker says.
         """
         manifest = await asyncio.to_thread(self._verified, bundle)
-        plan = serve_plan(manifest, self._around.blobs, policy=self._policy(manifest), slo_us=self._slo_us(manifest))
+        policy, slo_us = self._policy(manifest), self._slo_us(manifest)
         try:
+            plan = serve_plan(manifest, self._around.blobs, policy=policy, slo_us=slo_us)
             worker = await ServingWorker.start(plan, timeout_s=self._around.worker_timeout_s)
+            # Somebody may have chosen another while it loaded.
+            while (policy, slo_us) != (wanted := (self._policy(manifest), self._slo_us(manifest))):
+                policy, slo_us = wanted
+                await worker.set_policy(policy, slo_us)
         except WorkerError as error:
             kind = ServingError if error.reason.startswith(("WORKER", "OUT")) else BundleError
             raise kind(error.reason, f"{error.message}.") from None
+        except OSError as error:
+            raise ServingError("OUT_OF_MEMORY", f"No process could be started: {error.strerror}.") from None
         return worker, manifest
 
     def _verified(self, bundle: str) -> Manifest:
@@ -242,17 +257,24 @@ class ModelRunner:
         """Get the active bundle to serve, however often it takes, unless something newer becomes active."""
         while self._live.active_since == since and self._live.active:
             await asyncio.sleep(delay_s)
+            bundle = self._live.active
             try:
-                worker, manifest = await self._load(self._live.active)
+                worker, manifest = await self._load(bundle)
             except AgentError as error:
                 self._deaths += 1
                 delay_s = _backoff_s(self._deaths)
                 self._note("load_failed", f"{error} Next attempt in {delay_s:g} s.", reason=error.reason)
+                # A trial that does not even load again has died again.
+                now, action = await self._apply(machine.WorkerDied(since), recorded=False)
+                if action in {Action.RETURN, Action.STOP}:
+                    self._note_rollback(bundle, now, "it could not be loaded again")
+                    since, delay_s = now.active_since, 0.0
                 continue
             if self._live.active_since != since:
                 await worker.stop()
                 return
-            self._install(Serving(worker, self._live.active, manifest, since))
+            self._install(Serving(worker, bundle, manifest, since))
+            self._note("restored", f"bundle {bundle[:12]} serves again", bundle=bundle)
             return
 
     def _install(self, serving: Serving) -> None:
