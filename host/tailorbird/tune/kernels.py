@@ -97,7 +97,7 @@ class Kernel:
         """Name of the block that does most of the work: conv2d_nhwc, matmul, ..."""
         names = re.findall(r'sblock\("([^"]+)"\)', self._mod.script())
         ranked = [name for name in names if re.search("conv|matmul|dense|pool|sum|reduce", name)] or names[1:2] or names
-        return re.sub(r"[\d_]+$", "", ranked[0]) if ranked else "none"
+        return re.sub(r"^lv\d*_|[\d_]+$", "", ranked[0]) if ranked else "none"  # Relax names some after its variables
 
 
 def decisions_of(schedule: Any) -> Decisions:

@@ -12,7 +12,8 @@ class ScheduleRecord:
     target: CPU and thread count the kernel was compiled for; workload: structural hash of the kernel;
     kernel_class: kernels of one class have the same loops and take each other's decisions; extents: the loops' lengths;
     sketch: which of the class's program shapes; decisions_json: what was chosen in it, in order;
-    trace_json: MetaSchedule's own trace; cpu_us: median on-CPU microseconds per call, None when it failed, see error.
+    trace_json: MetaSchedule's own trace; cpu_us: median microseconds per call, on-CPU for one thread, wall for several,
+    None when it failed, see error.
     """
 
     target: str
