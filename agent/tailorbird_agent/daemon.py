@@ -14,6 +14,7 @@ import sys
 import uuid
 from collections.abc import Coroutine
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -23,6 +24,7 @@ from tailorbird_agent.benching import Bench
 from tailorbird_agent.config import Config
 from tailorbird_agent.deploy.models import Models
 from tailorbird_agent.deploy.runner import Surroundings
+from tailorbird_agent.errors import ConfigError
 from tailorbird_agent.events import EventLog
 from tailorbird_agent.handlers import Activity
 from tailorbird_agent.hardware import SensorReader, read_card
@@ -90,6 +92,7 @@ class Daemon:
     def __init__(self, config: Config, background: Background) -> None:
         self._config = config
         self._background = background
+        self._sockets: list[Path] = []
         self.activity = Activity()
         self._store_lock = asyncio.Lock()
         self.events = EventLog(config.state)
@@ -139,8 +142,12 @@ class Daemon:
         oip_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceService(self.models, self.events), self._inference)
         for server in (self._control, self._inference):
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        listen_unix(self._control, config.control_socket, 0o600)
-        listen_unix(self._inference, config.inference_socket, 0o660)
+        for server, path, mode in (
+            (self._control, config.control_socket, 0o600),
+            (self._inference, config.inference_socket, 0o660),
+        ):
+            listen_unix(server, path, mode)
+            self._sockets.append(path)
         line = f"ready control={config.control_socket} inference={config.inference_socket}"
         if config.tcp:
             line += f" tcp={listen_tcp(self._inference, config.tcp, config)}"
@@ -172,6 +179,11 @@ class Daemon:
             logger.warning("a change was still under way after %g s", drain_s)
         await asyncio.gather(self.models.shut_down(), self._bench.stop())
         self.events.append("stopped", message="agent stopped")
+
+    def remove_sockets(self) -> None:
+        """Remove the sockets this agent made, and no other's."""
+        for path in self._sockets:
+            path.unlink(missing_ok=True)
 
     def _leased(self) -> frozenset[str]:
         lease = self._leases.current
@@ -216,26 +228,33 @@ async def run(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    refused: ConfigError | None = None
     try:
         async with asyncio.TaskGroup() as group:
-            background = Background(group)
-            daemon = Daemon(config, background)
-            try:
-                line = await daemon.start()
-                sys.stdout.write(line + "\n")
-                sys.stdout.flush()
-                notify("READY=1")
-                if config.idle_exit_s:
-                    background.spawn(_stop_when_idle(daemon.activity, config.idle_exit_s, stop))
-                await stop.wait()
-                notify("STOPPING=1")
-                await daemon.stop()
-            finally:
-                background.cancel()
+            await _serve(config, Background(group), stop)
+    except* ConfigError as errors:  # a group wraps whatever ends it
+        refused = next(error for error in errors.exceptions if isinstance(error, ConfigError))
     finally:
-        for path in (config.control_socket, config.inference_socket):
-            path.unlink(missing_ok=True)
         os.close(lock)
+    if refused is not None:
+        raise refused
+
+
+async def _serve(config: Config, background: Background, stop: asyncio.Event) -> None:
+    daemon = Daemon(config, background)
+    try:
+        line = await daemon.start()
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+        notify("READY=1")
+        if config.idle_exit_s:
+            background.spawn(_stop_when_idle(daemon.activity, config.idle_exit_s, stop))
+        await stop.wait()
+        notify("STOPPING=1")
+        await daemon.stop()
+    finally:
+        background.cancel()
+        daemon.remove_sockets()
 
 
 def _limit_arenas() -> None:

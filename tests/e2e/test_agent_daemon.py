@@ -213,6 +213,23 @@ def test_a_second_agent_on_the_same_state_is_refused(agent: Agent) -> None:
     assert agent.status().card.name == "bench-board"
 
 
+@pytest.mark.parametrize("taken", ["sockets", "port"])
+def test_an_address_that_is_taken_is_refused_and_its_owner_left_alone(agent: Agent, tmp_path: Path, taken: str) -> None:
+    flags = ["--socket-dir", str(agent.state)] if taken == "sockets" else ["--tcp", agent.fields["tcp"]]
+    command = [sys.executable, "-m", "tailorbird_agent", "run", "--state", str(tmp_path / "other"), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert ("another agent listens" if taken == "sockets" else "cannot listen on") in done.stderr
+    assert "fix: " in done.stderr
+    assert "Traceback" not in done.stderr
+    # A new connection: the old one would outlive its socket's name.
+    with grpc.insecure_channel(
+        f"unix:{agent.fields['control']}", options=[("grpc.use_local_subchannel_pool", 1)]
+    ) as channel:
+        status = api_grpc.AgentServiceStub(channel).GetStatus(api.GetStatusRequest(), timeout=TIMEOUT)
+        assert status.card.name == "bench-board"
+
+
 def test_an_agent_nobody_calls_leaves(tmp_path: Path) -> None:
     agent = Agent(tmp_path / "s", "--idle-exit", "0.3")
     assert agent.process.wait(timeout=20) == 0
