@@ -102,13 +102,14 @@ def tune(
             _keep_best(best, record, search)
     exact_hits = len(best)
     trials = failures = 0
-    elapsed = batch_s = 0.0
+    elapsed = candidate_s = 0.0
     pending = _submit(search.propose(batch), search, builders) if budget_s > 0 else []
     while pending:
         batch_started = time.perf_counter()
         built = [(pick, path, future.result()) for pick, path, future in pending]
         room = budget_s - (time.perf_counter() - started)
-        pending = _submit(search.propose(batch), search, builders) if room > batch_s else []
+        affordable = min(batch, int(room / candidate_s)) if candidate_s else batch
+        pending = _submit(search.propose(affordable), search, builders) if room > 0 else []
         for record in _measure(built, search, measure, protocol, target):
             sink.add(record)
             search.learn(record)
@@ -116,7 +117,7 @@ def tune(
             trials += 1
             failures += record.cpu_us is None
         elapsed = time.perf_counter() - started
-        batch_s = time.perf_counter() - batch_started
+        candidate_s = (time.perf_counter() - batch_started) / len(built)
         total = sum(kernel.weight * (kernel.best_us or 0.0) for kernel in kernels)
         on_progress(Progress(elapsed, budget_s, trials, failures, len(kernels), len(best), total))
     return Tuning(tuple(best.values()), len(kernels), exact_hits, trials, failures, time.perf_counter() - started)
