@@ -32,13 +32,7 @@ from tailorbird_agent.idempotency import Replies
 from tailorbird_agent.inference import InferenceService
 from tailorbird_agent.lease import Lease, Leases
 from tailorbird_agent.ledger import Ledger
-from tailorbird_agent.listeners import (
-    CONTROL_MESSAGE_BYTES,
-    INFERENCE_MESSAGE_BYTES,
-    listen_tcp,
-    listen_unix,
-    make_server,
-)
+from tailorbird_agent.listeners import control_server, inference_server, listen_tcp, listen_unix
 from tailorbird_agent.notify import keep_watchdog_fed, notify
 from tailorbird_agent.sensing import Sensing
 from tailorbird_agent.service import AgentService, Parts
@@ -118,8 +112,8 @@ class Daemon:
         self._replies = Replies()
         # The package adds `aio` at run time, unseen by type checkers.
         self._health: Any = getattr(health, "aio").HealthServicer()  # noqa: B009
-        self._control = make_server(self.activity, CONTROL_MESSAGE_BYTES)
-        self._inference = make_server(self.activity, INFERENCE_MESSAGE_BYTES)
+        self._control = control_server(self.activity)
+        self._inference = inference_server(self.activity)
 
     async def start(self) -> str:
         """Serve; returns the line that says where."""

@@ -18,31 +18,42 @@ from tailorbird_agent.sockets import prepare_socket
 
 CONTROL_MESSAGE_BYTES = 1 << 20
 INFERENCE_MESSAGE_BYTES = 16 << 20
-WINDOW_BYTES = 1 << 20
+UPLOAD_WINDOW_BYTES = 1 << 20
 
 #: Clients may ping this often. Servers otherwise end connections that ping faster than every 300 s, "too_many_pings".
 #: gRPC ignores option names it does not know, and there is a plausible wrong one; a test pings.
 MIN_PING_INTERVAL_MS = 500
 
 
-def server_options(message_bytes: int) -> Sequence[tuple[str, int]]:
-    """gRPC's options for a server that accepts messages up to a size."""
+def server_options(message_bytes: int, *, window_bytes: int | None = None) -> Sequence[tuple[str, int]]:
+    """gRPC's options for a server that accepts messages up to a size.
+
+    window_bytes fixes how much of a stream may wait in memory, however fast it comes: right for uploads. Without it the
+    window grows with what the link bears: right for inference, where a fixed one costs a 600 KB tensor a millisecond.
+    """
+    window = () if window_bytes is None else (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", window_bytes))
     return (
         ("grpc.max_receive_message_length", message_bytes),
         ("grpc.max_send_message_length", INFERENCE_MESSAGE_BYTES),
         ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.so_reuseport", 0),
-        # A window that is fixed and not probed for: however fast an upload is, this much of it waits in memory.
-        ("grpc.http2.bdp_probe", 0),
-        ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
+        *window,
     )
 
 
-def make_server(activity: Activity, message_bytes: int) -> grpc.aio.Server:
-    """A server behind the error boundary and the role gate."""
-    interceptors = (ErrorBoundary(activity), RoleGate())
-    return grpc.aio.server(interceptors=interceptors, options=server_options(message_bytes))
+def control_server(activity: Activity) -> grpc.aio.Server:
+    """A server for control and uploads, behind the error boundary and the role gate."""
+    return _server(activity, server_options(CONTROL_MESSAGE_BYTES, window_bytes=UPLOAD_WINDOW_BYTES))
+
+
+def inference_server(activity: Activity) -> grpc.aio.Server:
+    """A server for tensors, behind the same."""
+    return _server(activity, server_options(INFERENCE_MESSAGE_BYTES))
+
+
+def _server(activity: Activity, options: Sequence[tuple[str, int]]) -> grpc.aio.Server:
+    return grpc.aio.server(interceptors=(ErrorBoundary(activity), RoleGate()), options=options)
 
 
 def listen_unix(server: grpc.aio.Server, path: Path, mode: int) -> None:
