@@ -78,7 +78,7 @@ def prediction_chart(points: Sequence[PredictionPoint], width: float) -> str:
             x(p.predicted_us),
             y(p.measured_us),
             f"{p.label}: predicted {time_words(p.predicted_us)}, measured {time_words(p.measured_us)} "
-            f"({100 * (p.predicted_us / p.measured_us - 1):+.1f} %), {'held out' if p.held_out else 'used to calibrate'}",
+            f"({100 * (p.predicted_us / p.measured_us - 1):+.1f} %), {'held out' if p.held_out else 'calibration'}",
         )
         for p in points
     ]

@@ -131,7 +131,7 @@ def _stages(stages: tuple[StageTime, ...]) -> str:
         f"<li><span>{html.escape(s.title)}</span>"
         f'<span class="bar"><i style="width:{100 * s.seconds / longest:.1f}%"></i></span>'
         f"<b>{'cached' if s.cached else f'{s.seconds:.1f} s'}</b>"
-        f"<p>{html.escape('; '.join(f'{f.name}: {f.value}' for f in s.figures))}</p></li>"
+        f"<p>{html.escape('; '.join(f'{f.name}: {f.words}' for f in s.figures))}</p></li>"
         for s in stages
     )
     total = sum(s.seconds for s in stages)

@@ -14,10 +14,11 @@ RUN_SCHEMA = "tailorbird.run/1"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One named number or word of a stage, already in the unit a person reads: ("macs", "23.4 M")."""
+    """One result of a stage: its name, the words a person reads ("23.4 M"), the bare number where it is one."""
 
     name: str
-    value: str
+    words: str
+    value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,9 @@ def sample_run(*, serving: bool = True) -> Run:
 
 def _serving() -> Serving:
     requests = tuple(
-        Request(lane, 0.1 * k, "r0" if lane == "static-small" else "r1", 900.0 + 3000 * (k % 3 == 0), k % 3 == 0, k % 5 > 0)
+        Request(
+            lane, 0.1 * k, "r0" if lane == "static-small" else "r1", 900.0 + 3000 * (k % 3 == 0), k % 3 == 0, k % 5 > 0
+        )
         for k in range(30)
         for lane in LANES
     )

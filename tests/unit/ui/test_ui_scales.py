@@ -1,4 +1,4 @@
-"""Scales place values in order and choose round ticks; quantities read and parse."""
+"""Scales place values in order and choose round ticks; quantities read naturally."""
 
 import math
 
@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.errors import UsageError
 from tailorbird.ui.svg import Scale, nice_step
-from tailorbird.ui.units import byte_words, count_words, parse_bytes, parse_time_us, share_words, time_words
+from tailorbird.ui.units import byte_words, count_words, share_words, time_words
 
 values = st.lists(st.floats(1e-3, 1e9), min_size=1, max_size=20)
 
@@ -52,23 +51,3 @@ def test_a_nice_step_is_one_two_or_five_and_not_smaller(raw):
 )
 def test_quantities_read_naturally(words, expected):
     assert words == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "microseconds"), [("25ms", 25e3), ("800us", 800), ("1.5 s", 1.5e6), ("30m", 1.8e9), ("2h", 7.2e9)]
-)
-def test_typed_times_parse(text, microseconds):
-    assert parse_time_us(text) == microseconds
-
-
-def test_typed_sizes_parse():
-    assert parse_bytes("40MB") == 40e6
-    assert parse_bytes("64KiB") == 65536
-
-
-@pytest.mark.parametrize(("text", "why"), [("25", "the unit is missing"), ("25 lightyears", "one of us, ms"), ("-3ms", "positive"), ("0ms", "positive")])
-def test_times_without_a_proper_unit_are_refused_with_an_example(text, why):
-    with pytest.raises(UsageError) as caught:
-        parse_time_us(text)
-    assert why in caught.value.why
-    assert "25ms" in caught.value.fix

@@ -1,0 +1,83 @@
+"""`tailorbird bench`: what a device can do, measured through its agent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from tailorbird.cli.screen import NOISY, DeviceOption, JsonOption, Screen, Table
+from tailorbird.errors import UsageError
+from tailorbird.types import QUICK, STANDARD, Figure, Verdict
+from tailorbird.ui.units import significant
+
+_MODES = {protocol.mode: protocol for protocol in (QUICK, STANDARD)}
+
+
+@dataclass(frozen=True, slots=True)
+class BenchFigure:
+    """One micro-benchmark: best sustained value, its unit, and whether to trust it."""
+
+    name: str
+    value: float
+    unit: str
+    runs: int
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """Result of `bench`."""
+
+    device: str
+    cpu: str
+    mode: str
+    figures: tuple[BenchFigure, ...]
+    schema: str = "tailorbird.bench/1"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("bench")(bench)
+
+
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="Benchmarks to run; all by default.")] = None,
+    *,
+    device: DeviceOption = "local",
+    mode: Annotated[str, typer.Option("--mode", help="quick or standard.")] = QUICK.mode,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the device's micro-benchmarks under a lease. Exit 5 when a figure is flagged."""
+    from tailorbird.device import Devices
+
+    screen = Screen(as_json=as_json)
+    if mode not in _MODES:
+        raise UsageError(f"there is no mode {mode!r}", fix=f"use {' or '.join(_MODES)}")
+    with screen.busy(f"Benchmarking {device}"), Devices()[device] as board:
+        figures = tuple(_figure(figure) for figure in board.benchmark(names or (), _MODES[mode]))
+        result = BenchResult(board.name, board.card.cpu_model, mode, figures)
+    table = Table(
+        f"{result.device}: {result.cpu}",
+        ("benchmark", "value", "unit", "runs", "verdict", "reason"),
+        tuple((f.name, significant(f.value), f.unit, str(f.runs), f.verdict, f.reason) for f in figures),
+        words=("unit", "verdict", "reason"),
+    )
+    screen.show(result, [table])
+    # `contended` leaves the on-CPU clock usable; the other verdicts do not.
+    if any(f.verdict not in {Verdict.OK.value, Verdict.CONTENDED.value} for f in figures):
+        raise typer.Exit(NOISY)
+
+
+def _figure(figure: Figure) -> BenchFigure:
+    measurement = figure.measurement
+    return BenchFigure(
+        figure.name,
+        figure.value,
+        figure.unit,
+        len(measurement.cpu_us),
+        measurement.verdict.value,
+        measurement.verdict_reason or measurement.error,
+    )

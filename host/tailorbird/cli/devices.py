@@ -1,0 +1,184 @@
+"""`tailorbird devices`: the boards this user knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from tailorbird.cli.screen import JsonOption, Screen, Table
+from tailorbird.types import Deployment, DeviceCard, Sensors
+from tailorbird.ui.facts import card_facts, sensor_facts
+from tailorbird.ui.units import time_words
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDevice:
+    """A name in the registry; cpu is what its card said when it was last seen."""
+
+    name: str
+    address: str
+    machine: str
+    cpu: str
+    cores: int | None
+    last_seen: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceList:
+    """Result of `devices ls`, `add` and `forget`."""
+
+    devices: tuple[KnownDevice, ...]
+    schema: str = "tailorbird.devices/1"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseHolder:
+    """Who measures on the device until when (ISO 8601)."""
+
+    holder: str
+    fencing_token: int
+    expires: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """Result of `devices show`."""
+
+    address: str
+    uptime_s: float
+    card: DeviceCard
+    sensors: Sensors
+    deployments: tuple[Deployment, ...]
+    lease: LeaseHolder | None
+    sandbox: tuple[str, ...]
+    schema: str = "tailorbird.device/1"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    group = typer.Typer(help="The boards you own: list, add, show, forget.", rich_markup_mode=None)
+    group.callback(invoke_without_command=True)(_default)
+    group.command("ls")(list_devices)
+    group.command("add")(add)
+    group.command("show")(show)
+    group.command("forget")(forget)
+    app.add_typer(group, name="devices")
+
+
+def _default(context: typer.Context, *, as_json: JsonOption = False) -> None:
+    """List the known devices (same as `devices ls`)."""
+    if context.invoked_subcommand is None:
+        list_devices(as_json=as_json)
+
+
+def list_devices(*, as_json: JsonOption = False) -> None:
+    """List the known devices. `local`, this machine, is always one of them."""
+    _show_list(Screen(as_json=as_json))
+
+
+def add(
+    name: Annotated[str, typer.Argument(help="Name of your choice, e.g. rpi4-1.")],
+    address: Annotated[str, typer.Argument(help="Folder with the agent's sockets, or unix:/dir/control.sock.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Remember a device under a name."""
+    from tailorbird.device import Devices
+
+    Devices().add(name, address)
+    _show_list(Screen(as_json=as_json))
+
+
+def forget(name: Annotated[str, typer.Argument(help="A known name.")], *, as_json: JsonOption = False) -> None:
+    """Forget a device; its agent is left alone."""
+    from tailorbird.device import Devices
+
+    Devices().forget(name)
+    _show_list(Screen(as_json=as_json))
+
+
+def show(name: Annotated[str, typer.Argument(help="A known name.")] = "local", *, as_json: JsonOption = False) -> None:
+    """Show a device's card, its sensors now, what is deployed and who measures on it."""
+    from tailorbird.device import Devices
+
+    screen = Screen(as_json=as_json)
+    with Devices()[name] as device:
+        status = device.status()
+        address = str(device.address)
+    lease = status.lease and LeaseHolder(
+        status.lease.holder, status.lease.fencing_token, status.lease.expires.isoformat(timespec="seconds")
+    )
+    state = DeviceState(
+        address, status.uptime_s, status.card, status.sensors, status.deployments, lease or None, status.sandbox
+    )
+    tables = [
+        Table(
+            f"{name} at {address}",
+            ("property", "value"),
+            (*card_facts(status.card), ("sandbox", ", ".join(status.sandbox) or "none")),
+            words=("value",),
+        ),
+        Table("sensors", ("sensor", "value"), sensor_facts(status.sensors), words=("value",)),
+    ]
+    if status.deployments:
+        tables.append(deployment_table(status.deployments))
+    notes = [f"leased by {lease.holder} until {lease.expires}"] if lease else []
+    screen.show(state, tables, notes)
+
+
+def deployment_table(deployments: tuple[Deployment, ...]) -> Table:
+    """What a device serves."""
+    return Table(
+        "deployments",
+        ("model", "state", "bundle", "rung", "policy", "SLO", "requests", "late", "switches"),
+        tuple(
+            (
+                d.model,
+                d.state.value,
+                (d.active or "-")[:12],
+                d.current_rung or "-",
+                d.policy or "-",
+                "-" if d.slo_us is None else time_words(d.slo_us),
+                str(d.requests),
+                str(d.misses),
+                str(d.switches),
+            )
+            for d in deployments
+        ),
+        words=("state", "bundle", "rung", "policy"),
+    )
+
+
+def _show_list(screen: Screen) -> None:
+    from tailorbird.device import Devices
+    from tailorbird.device.registry import LOCAL
+
+    records = {record.name: record for record in Devices().list()}
+    known = []
+    for name in (LOCAL, *(n for n in records if n != LOCAL)):
+        record = records.get(name)
+        card = record.card if record else None
+        seen = record.last_seen.isoformat(timespec="seconds") if record and record.last_seen else None
+        address = record.address if record else "started on first use"
+        known.append(
+            KnownDevice(
+                name,
+                address,
+                card.machine if card else "",
+                card.cpu_model if card else "",
+                card.cores if card else None,
+                seen,
+            )
+        )
+    table = Table(
+        "",
+        ("name", "address", "machine", "cpu", "cores", "last seen"),
+        tuple(
+            (d.name, d.address, d.machine or "-", d.cpu or "-", str(d.cores or "-"), d.last_seen or "never")
+            for d in known
+        ),
+        words=("address", "machine", "cpu", "last seen"),
+    )
+    screen.show(DeviceList(tuple(known)), [table])

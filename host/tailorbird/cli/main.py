@@ -1,0 +1,27 @@
+"""Entry point of `tailorbird`: runs the commands and turns every failure into what / why / fix and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+_HINT = """The command line is not installed ({missing} is missing).
+why: `pip install tailorbird` alone is what an edge agent needs; the host side is an extra
+fix: pip install 'tailorbird[host]'"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code, which the console script hands to the shell."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        from tailorbird.cli.app import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "tailorbird":
+            raise
+        sys.stderr.write(_HINT.format(missing=error.name) + "\n")
+        return 1
+    return run(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

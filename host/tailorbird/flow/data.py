@@ -1,0 +1,139 @@
+"""Labelled data in three splits, from a file or from the user's own function."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tailorbird.errors import InputShapeError, MissingFileError, UsageError
+from tailorbird.flow.source import Source, cause_words
+
+_NAMES = ("train", "validation", "test")
+
+Split = tuple[torch.Tensor, torch.Tensor]
+Augment = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Splits:
+    """Three splits of (inputs (N, ...), labels (N,)). Decisions use validation; test is for reported figures alone.
+
+    augment: applied to each training batch with a generator to draw from.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    augment: Augment | None = None
+
+    def sha256(self) -> str:
+        """Content hash of all tensors, and of the augmentation's name."""
+        name = getattr(self.augment, "__qualname__", "") if self.augment else ""
+        digest = hashlib.sha256(name.encode())
+        for inputs, labels in (self.train, self.validation, self.test):
+            for tensor in (inputs, labels):
+                digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+                digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def require_shape(self, sample: tuple[int, ...]) -> None:
+        """Check that one sample has the shape the model takes (without the batch).
+
+        Raises:
+            InputShapeError: it has not.
+        """
+        found = tuple(self.train[0].shape[1:])
+        if found != sample:
+            raise InputShapeError(
+                f"the data's samples are {found}, the model takes {sample}",
+                why="both come without the batch dimension",
+                fix="build the SuperNet with --input 1," + ",".join(map(str, found)) + ", or convert the data",
+            )
+
+
+class Batches:
+    """A split in batches, to be read as often as needed; with a shuffle_seed each pass has another order."""
+
+    def __init__(
+        self, split: Split, size: int, shuffle_seed: int | None = None, augment: Augment | None = None
+    ) -> None:
+        self._inputs, self._labels = split
+        self._size = size
+        self._augment = augment
+        self._random = None if shuffle_seed is None else torch.Generator().manual_seed(shuffle_seed)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._labels) / self._size)
+
+    def __iter__(self) -> Iterator[Split]:
+        count = len(self._labels)
+        order = torch.arange(count) if self._random is None else torch.randperm(count, generator=self._random)
+        for part in order.split(self._size):
+            inputs = self._inputs[part]
+            if self._augment is not None and self._random is not None:
+                inputs = self._augment(inputs, self._random)
+            yield inputs, self._labels[part]
+
+
+def load_splits(text: str) -> Splits:
+    """Splits from `FILE.npz` (arrays train_x, train_y, validation_x, ...) or from a callable `FILE.py:name`.
+
+    The callable takes no arguments and returns Splits or a mapping with those six names.
+
+    Raises:
+        MissingFileError: the file does not exist.
+        UsageError: the file or the returned value is not of that form.
+    """
+    if text.endswith(".npz"):
+        path = Path(text).expanduser()
+        if not path.is_file():
+            raise MissingFileError(
+                f"there is no file {text}", fix="check the path; it is relative to the current folder"
+            )
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return _splits({name: arrays[name] for name in arrays.files}, text)
+        except (ValueError, OSError) as error:
+            raise UsageError(f"{text} cannot be read", why=str(error), fix="write it with numpy.savez") from error
+    source = Source.parse(text)
+    factory = source.load()
+    try:
+        found = factory()
+    except Exception as error:
+        raise UsageError(
+            f"{source} failed", why=cause_words(error, source.location), fix="run it with python first"
+        ) from error
+    if isinstance(found, Splits):
+        return found
+    if isinstance(found, dict):
+        return _splits(found, text)
+    raise UsageError(
+        f"{source} returned a {type(found).__name__}",
+        why="data are three splits of inputs and labels",
+        fix="return a dict with train_x, train_y, validation_x, validation_y, test_x and test_y",
+    )
+
+
+def _splits(arrays: dict[str, np.ndarray | torch.Tensor], where: str) -> Splits:
+    wanted = [f"{part}_{kind}" for part in _NAMES for kind in ("x", "y")]
+    if missing := [name for name in wanted if name not in arrays]:
+        raise UsageError(
+            f"{where} lacks {', '.join(missing)}", why=f"it holds {', '.join(arrays) or 'nothing'}", fix="add them"
+        )
+    parts = []
+    for part in _NAMES:
+        inputs, labels = torch.as_tensor(arrays[f"{part}_x"]), torch.as_tensor(arrays[f"{part}_y"])
+        if len(inputs) != len(labels) or len(inputs) == 0 or labels.ndim != 1:
+            raise UsageError(
+                f"{where}: {part}_x {tuple(inputs.shape)} and {part}_y {tuple(labels.shape)} do not fit",
+                why="one integer label is needed for each input",
+            )
+        parts.append((inputs.float(), labels.long()))
+    train, validation, test = parts
+    return Splits(train, validation, test)

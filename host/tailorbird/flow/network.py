@@ -1,0 +1,146 @@
+"""A SuperNet on disk: where the model came from, and everything elastic() and training found out.
+
+network.json   the model's source, input shape, fingerprint
+supernet.pt    weights, channel order, recalibrated statistics (SuperNet.save)
+report.json    what is elastic, what is pinned and why
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tailorbird.cache import StageResult
+from tailorbird.errors import MissingFileError, ModelError
+from tailorbird.flow.artifact import read_document, stage_result
+from tailorbird.flow.source import Source, fingerprint, load_model, source_sha256
+from tailorbird.flow.workspace import Workspace
+from tailorbird.supernet import SuperNet, elastic
+from tailorbird.ui.document import dump_document
+
+NETWORK_SCHEMA = "tailorbird.network/1"
+_STAGE = "supernet"
+_CHECKPOINT = "supernet.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkDocument:
+    """network.json. input_shape is (N, C, H, W), with the batch; data: what it was fine-tuned on, if it was."""
+
+    model: str
+    source: str
+    source_sha256: str
+    fingerprint: str
+    input_shape: tuple[int, ...]
+    data: str | None = None
+    schema: str = NETWORK_SCHEMA
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A SuperNet in memory and the artifact it belongs to."""
+
+    net: SuperNet
+    document: NetworkDocument
+    result: StageResult
+
+    @property
+    def name(self) -> str:
+        """Name of the model's class, which also names its deployments."""
+        return self.document.model
+
+    @property
+    def example(self) -> tuple[torch.Tensor, ...]:
+        """Inputs of the shape the network was compiled for."""
+        return (example_input(self.document.input_shape),)
+
+    def write(self, folder: Path) -> None:
+        """Write the network as it is now, so that the folder opens by itself."""
+        (folder / "network.json").write_text(dump_document(self.document, indent=1), encoding="utf-8")
+        (folder / "report.json").write_text(self.net.report.to_json(), encoding="utf-8")
+        self.net.save(folder / _CHECKPOINT)
+
+    def trained_on(self, data: str | None) -> Network:
+        """The same network with the name of its data."""
+        return replace(self, document=replace(self.document, data=data or self.document.data))
+
+
+def example_input(shape: tuple[int, ...]) -> torch.Tensor:
+    """Normally distributed values, the same each time."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def build_supernet(
+    workspace: Workspace, source: Source, input_shape: tuple[int, ...], *, model: nn.Module | None = None
+) -> Network:
+    """Compile a model to a SuperNet.
+
+    model: an instance with the weights to use; by default what the source returns.
+
+    Raises:
+        ModelError: the source cannot be loaded, or torch.export refuses its model.
+        InputShapeError: the model does not run on that input.
+    """
+    user = load_model(source) if model is None else model
+    document = NetworkDocument(type(user).__name__, str(source), source_sha256(source), fingerprint(user), input_shape)
+    inputs = {
+        "source": document.source_sha256,
+        "name": source.name,
+        "model": document.fingerprint,
+        "input": list(input_shape),
+    }
+    found = workspace.cache.find(_STAGE, inputs)
+    if found is not None:
+        return Network(_load(found.folder, user, document), document, found)
+    net = elastic(user, (example_input(input_shape),))
+    draft = Network(net, document, StageResult(_STAGE, "", Path(), hit=False, seconds=0.0))
+    return replace(draft, result=workspace.cache.run(_STAGE, inputs, draft.write))
+
+
+def open_network(folder: Path) -> Network:
+    """A SuperNet from the folder that `supernet` or `train` made.
+
+    Raises:
+        MissingFileError: there is no such artifact.
+        ModelError: the model's source changed since.
+    """
+    document = read_document(folder, "network.json", NetworkDocument, NETWORK_SCHEMA, made_by="tailorbird supernet")
+    source = Source.parse(document.source)
+    if source_sha256(source) != document.source_sha256:
+        raise ModelError(
+            f"{document.source} changed since this SuperNet was made",
+            why="its weights may not fit the new code",
+            fix="run `tailorbird supernet` again",
+        )
+    return Network(_load(folder, load_model(source), document), document, stage_result(folder))
+
+
+def _load(folder: Path, model: nn.Module, document: NetworkDocument) -> SuperNet:
+    return SuperNet.load(folder / _CHECKPOINT, model, (example_input(document.input_shape),))
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Load a checkpoint of the user's: .safetensors, or .pt/.pth holding a state dict of tensors.
+
+    Raises:
+        MissingFileError: the file does not exist.
+        ModelError: it does not fit the module.
+    """
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise MissingFileError(
+            f"there are no weights at {path}", fix="check the path; it is relative to the current folder"
+        )
+    try:
+        safe = path.suffix == ".safetensors"
+        module.load_state_dict(load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise ModelError(
+            f"the weights in {path} do not fit {type(module).__name__}",
+            why=" ".join(str(error).split())[:300] or type(error).__name__,
+            fix="give the state dict of this very model",
+        ) from error

@@ -1,0 +1,346 @@
+"""From a trained SuperNet and a device to a ladder: profile, predict, search, and evaluate what was found.
+
+search.json     the front, the predictions and how far off they are, what was measured
+ladder.json     the rungs
+network files   the network with the rungs' recalibrated statistics
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tailorbird.cache import StageResult
+from tailorbird.compile.base import CompileTarget, backend
+from tailorbird.compile.capture import capture
+from tailorbird.compile.kernels import kernels_of as kernels_in
+from tailorbird.compile.litert.single_op import single_op_candidate
+from tailorbird.device import Device, Lease
+from tailorbird.errors import DeviceError
+from tailorbird.flow.artifact import read_document
+from tailorbird.flow.data import Batches, Splits
+from tailorbird.flow.network import Network
+from tailorbird.flow.workspace import Note, Workspace, silent
+from tailorbird.predict import KernelSum, Sample, choose_samples
+from tailorbird.profile import KernelsOf, learn_kernels, plan_kernels, profile_kernels, profile_subnets
+from tailorbird.search import Point, choose_rungs, evolve, pareto_front
+from tailorbird.supernet import SuperNet
+from tailorbird.supernet.accuracy import accuracy
+from tailorbird.supernet.accuracy_table import accuracy_table
+from tailorbird.types import Candidate, Config, DeviceCard, Ladder, Rung, TimingProtocol
+from tailorbird.ui.document import dump_document
+from tailorbird.ui.run import FrontPoint, PredictionPoint
+
+LADDER_SCHEMA = "tailorbird.ladder/1"
+SEARCH_SCHEMA = "tailorbird.search/1"
+_STAGE = "search"
+_RECALIBRATION_IMAGES = 512
+#: Kernels and subnets are timed on the runtime whose modules take milliseconds to write.
+_RUNTIME = "litert"
+_KERNEL = TimingProtocol("kernel-brief", min_runs=20, min_seconds=0.02, max_seconds=1.0)
+_SUBNET = TimingProtocol("subnet-brief", min_runs=40, min_seconds=0.12, max_seconds=3.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """How hard to look. rungs: at most, least: at least, in the ladder; samples: whole subnets measured to calibrate;
+    held_out: further ones to judge the predictor; kernels: the most to measure; shortlist: subnets of the predicted
+    front that are recalibrated and evaluated; most_loss: rungs that lose more accuracy than this are no use.
+    """
+
+    rungs: int = 6
+    least: int = 4
+    kernels: int = 120
+    samples: int = 6
+    held_out: int = 6
+    population: int = 32
+    generations: int = 24
+    shortlist: int = 14
+    most_loss: float = 0.15
+    evaluation_images: int = 400
+
+
+@dataclass(frozen=True, slots=True)
+class LadderDocument:
+    """ladder.json."""
+
+    ladder: Ladder
+    schema: str = LADDER_SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class SearchDocument:
+    """search.json. Errors are fractions: latency_error on held-out subnets, accuracy_error of left-out anchors."""
+
+    device: str
+    kernels_measured: int
+    kernels_reachable: int
+    kernels_failed: int
+    latency_error: float | None
+    latency_rank: float | None
+    accuracy_error: float
+    evaluated: int
+    front: tuple[FrontPoint, ...]
+    predictions: tuple[PredictionPoint, ...]
+    profile_s: float
+    accuracy_s: float
+    search_s: float
+    schema: str = SEARCH_SCHEMA
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchOutcome:
+    """The ladder, how it was found, and the network with the statistics of its rungs."""
+
+    network: Network
+    ladder: Ladder
+    document: SearchDocument
+    result: StageResult
+
+
+def search_ladder(
+    workspace: Workspace,
+    network: Network,
+    splits: Splits,
+    device: Device,
+    options: SearchOptions | None = None,
+    *,
+    slo_us: float | None = None,
+    note: Note = silent,
+) -> SearchOutcome:
+    """Find 4 to 6 rungs for a device. Accuracies are measured on the validation split after recalibration.
+
+    Raises:
+        InputShapeError: the data does not fit the network.
+        GateError: too few rungs lie far enough apart.
+        DeviceError: the agent went away or refused to measure.
+    """
+    options = options or SearchOptions()
+    splits.require_shape(network.document.input_shape[1:])
+    _require_runtime(device)
+    inputs = {
+        "network": network.result.key,
+        "data": splits.sha256(),
+        "device": card_identity(device.card),
+        "options": {name: getattr(options, name) for name in SearchOptions.__dataclass_fields__},
+        "slo_us": slo_us,
+        "seed": workspace.settings.seed,
+    }
+
+    def build(folder: Path) -> None:
+        document, ladder = _search(workspace, network, splits, device, options, slo_us, note)
+        network.write(folder)
+        (folder / "search.json").write_text(dump_document(document, indent=1), encoding="utf-8")
+        (folder / "ladder.json").write_text(dump_document(LadderDocument(ladder), indent=1), encoding="utf-8")
+
+    result = workspace.cache.run(_STAGE, inputs, build)
+    if result.hit:
+        net = SuperNet.load(result.folder / "supernet.pt", network.net.weights, network.example)
+        network = replace(network, net=net)
+    return _outcome(replace(network, result=result), result)
+
+
+def open_search(network: Network) -> SearchOutcome:
+    """What `search` left in the folder that the network was opened from.
+
+    Raises:
+        MissingFileError: the folder is not of that stage.
+    """
+    return _outcome(network, network.result)
+
+
+def card_identity(card: DeviceCard) -> dict[str, object]:
+    """What makes measurements of one device useless for another."""
+    return {
+        "name": card.name,
+        "cpu": card.cpu_model,
+        "triple": card.triple,
+        "cores": card.cores,
+        "runtimes": [list(pair) for pair in card.runtimes],
+    }
+
+
+def _outcome(network: Network, result: StageResult) -> SearchOutcome:
+    made_by = "tailorbird search"
+    document = read_document(result.folder, "search.json", SearchDocument, SEARCH_SCHEMA, made_by=made_by)
+    ladder = read_document(result.folder, "ladder.json", LadderDocument, LADDER_SCHEMA, made_by=made_by).ladder
+    return SearchOutcome(network, ladder, document, result)
+
+
+def _require_runtime(device: Device) -> None:
+    if device.card.runtime_version(_RUNTIME) is None:
+        raise DeviceError(
+            f"{device.name} cannot time {_RUNTIME} modules",
+            why=f"its runtimes are {', '.join(name for name, _ in device.card.runtimes) or 'none'}",
+            fix="pip install 'tailorbird[agent-litert]' on the device and restart its agent",
+            reason="RUNTIME_MISSING",
+        )
+
+
+def _search(
+    workspace: Workspace,
+    network: Network,
+    splits: Splits,
+    device: Device,
+    options: SearchOptions,
+    slo_us: float | None,
+    note: Note,
+) -> tuple[SearchDocument, Ladder]:
+    net, seed = network.net, workspace.settings.seed
+    started = time.monotonic()
+    kernels_of = _kernels(network, seed, note)
+    plan = plan_kernels(net.space, kernels_of, cap=options.kernels, seed=seed)
+    with device.lease() as lease:
+        table = profile_kernels(
+            device,
+            plan.specs,
+            single_op_candidate,
+            store=workspace.store,
+            protocol=_KERNEL,
+            lease=lease,
+            on_progress=lambda done, total: note(f"{done} of {total} kernels measured"),
+        )
+        configs = choose_samples(net.space, kernels_of, options.samples, seed=seed)
+        others = _held_out(net, configs, options.held_out, seed)
+        measured = _measure(workspace, network, device, lease, [*configs, *others], note)
+    model = KernelSum(table, kernels_of).calibrated(
+        [Sample(c, measured[c]) for c in configs if c in measured],
+        [Sample(c, measured[c]) for c in others if c in measured],
+    )
+    profiled = time.monotonic()
+    validation = Batches(splits.validation, 200)
+    recalibration = Batches(splits.train, 128)
+    judge = accuracy_table(
+        net,
+        validation,
+        recalibration=recalibration,
+        evaluation_images=options.evaluation_images,
+        seed=seed,
+        on_progress=lambda done, total: note(f"{done} of {total} accuracy probes"),
+    )
+    judged = time.monotonic()
+    points = evolve(
+        net.space,
+        judge.predict,
+        model.predict_us,
+        population=options.population,
+        generations=options.generations,
+        seed=seed,
+        on_generation=lambda generation, count: note(f"generation {generation}, {count} subnets"),
+    )
+    # Predicted accuracies err by a few points, so the shortlist reaches below the floor.
+    reach = judge.full_accuracy - 1.5 * options.most_loss
+    shortlist = choose_rungs(points, rungs=options.shortlist, least=1, gap=0.05, floor=reach)
+    evaluated = tuple(_evaluated(net, point, splits, note) for point in _with_full(net, shortlist, points))
+    floor = judge.full_accuracy - options.most_loss
+    below = _below_the_full(net, evaluated, 0.5 / len(splits.validation[1]))
+    chosen = choose_rungs(below, rungs=options.rungs, least=options.least, floor=floor)
+    searched = time.monotonic()
+    ladder = Ladder(network.name, device.name, tuple(_rung(net, i, p) for i, p in enumerate(chosen)), slo_us)
+    document = SearchDocument(
+        device=device.name,
+        kernels_measured=len(table.times),
+        kernels_reachable=plan.reachable,
+        kernels_failed=len(table.failures),
+        latency_error=model.error.mape / 100 if model.error else None,
+        latency_rank=model.error.spearman if model.error else None,
+        accuracy_error=judge.error,
+        evaluated=len(points),
+        front=_front(points),
+        predictions=tuple(
+            PredictionPoint(c.key, model.predict_us(c), measured[c], held_out=c in others)
+            for c in [*configs, *others]
+            if c in measured
+        ),
+        profile_s=profiled - started,
+        accuracy_s=judged - profiled,
+        search_s=searched - judged,
+    )
+    return document, ladder
+
+
+def _kernels(network: Network, seed: int, note: Note) -> KernelsOf:
+    note("listing kernels")
+    net, example = network.net, network.example
+    return learn_kernels(net.space, lambda config: kernels_in(net.extract(config), example), seed=seed)
+
+
+def _held_out(net: SuperNet, taken: Sequence[Config], count: int, seed: int) -> list[Config]:
+    """Random subnets that took no part in the calibration."""
+    found: list[Config] = []
+    for number in range(20 * count):
+        config = net.space.sample(10_000 + seed + number)
+        if config not in taken and config not in found:
+            found.append(config)
+        if len(found) == count:
+            break
+    return found
+
+
+def _measure(
+    workspace: Workspace, network: Network, device: Device, lease: Lease, configs: Sequence[Config], note: Note
+) -> dict[Config, float]:
+    """Median on-CPU microseconds of whole subnets; those that fail to run are left out."""
+    target = CompileTarget.from_card(device.card)
+    writer = backend(_RUNTIME)
+
+    def build(config: Config) -> Candidate:
+        built = writer.build(capture(network.net.extract(config), network.example), target)
+        return Candidate(built.kind, built.module, built.inputs, config.key)
+
+    found = profile_subnets(
+        device,
+        network.result.key,
+        configs,
+        build,
+        store=workspace.store,
+        runtime=_RUNTIME,
+        protocol=_SUBNET,
+        lease=lease,
+        on_progress=lambda done, total: note(f"{done} of {total} subnets measured"),
+    )
+    return {config: measurement.cpu_median_us for config, measurement in found.items() if measurement.ok}
+
+
+def _with_full(net: SuperNet, shortlist: Sequence[Point], points: Sequence[Point]) -> list[Point]:
+    """The shortlist and the full network, which belongs into every ladder."""
+    full = next((p for p in points if p.config == net.space.full()), None)
+    return [*shortlist, *([full] if full is not None and full not in shortlist else [])]
+
+
+def _below_the_full(net: SuperNet, points: Sequence[Point], step: float) -> list[Point]:
+    """Subnets learn from the full network, so they surpass it by chance alone: of equals the user's own model stays.
+
+    step: half the weight of one validation image.
+    """
+    own = next((p for p in points if p.config == net.space.full()), None)
+    if own is None:
+        return list(points)
+    return [p if p is own else replace(p, accuracy=min(p.accuracy, own.accuracy - step)) for p in points]
+
+
+def _evaluated(net: SuperNet, point: Point, splits: Splits, note: Note) -> Point:
+    """The same subnet with its accuracy measured instead of predicted."""
+    note(f"evaluating a subnet of {point.time_us / 1e3:.2f} ms")
+    net.recalibrate(point.config, Batches(splits.train, 128), _RECALIBRATION_IMAGES)
+    return replace(point, accuracy=accuracy(net, point.config, Batches(splits.validation, 200)))
+
+
+def _rung(net: SuperNet, number: int, point: Point) -> Rung:
+    return Rung(
+        f"r{number}",
+        point.config,
+        point.accuracy,
+        point.time_us,
+        None,
+        net.macs(point.config),
+        net.params(point.config),
+    )
+
+
+def _front(points: Sequence[Point]) -> tuple[FrontPoint, ...]:
+    """Every point looked at, by predicted accuracy and time, marked where it is on the front."""
+    on_front = set(pareto_front(points))
+    return tuple(FrontPoint(p.time_us, p.accuracy, p in on_front) for p in points)
