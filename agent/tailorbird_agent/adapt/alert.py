@@ -71,8 +71,16 @@ class Alert(LadderPolicy):
         self._since = 10**9
         self._mean_at_switch = 1.0
 
-    def choose(self, deadline_us: float, cap: int, now_s: float, cap_cause: Cause = Cause.OPERATOR) -> Decision:
+    def choose(
+        self,
+        deadline_us: float,
+        cap: int,
+        now_s: float,
+        cap_cause: Cause = Cause.OPERATOR,
+        queued_us: float = 0.0,
+    ) -> Decision:
         """The rung with the highest expected accuracy."""
+        deadline_us -= queued_us
         top = self._top(cap)
         chances = [_p_on_time(self._mean, self._variance, rung.cpu_us, deadline_us) for rung in self.ladder[: top + 1]]
         expected = [rung.accuracy * chance for rung, chance in zip(self.ladder, chances, strict=False)]

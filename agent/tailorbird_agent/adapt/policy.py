@@ -11,7 +11,10 @@ from tailorbird_agent.adapt.switch import Cause, Switch
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The rung that shall answer a request; switch is set when it is another than last time's."""
+    """The rung that shall answer a request; switch is set when the policy now holds another one.
+
+    A rung other than the one held, without a switch, is a detour: this request alone has less time than usual.
+    """
 
     rung: int
     switch: Switch | None = None
@@ -32,14 +35,21 @@ class Policy(Protocol):
 
     @property
     def current(self) -> int:
-        """The rung that the last decision chose; before the first decision the largest."""
+        """The rung the policy holds; before the first decision the largest."""
         ...
 
-    def choose(self, deadline_us: float, cap: int, now_s: float, cap_cause: Cause = Cause.OPERATOR) -> Decision:
+    def choose(
+        self,
+        deadline_us: float,
+        cap: int,
+        now_s: float,
+        cap_cause: Cause = Cause.OPERATOR,
+        queued_us: float = 0.0,
+    ) -> Decision:
         """Choose a rung for the next request.
 
-        deadline_us is the time left for it, queueing already taken off (inf: it has no deadline); cap the largest rung
-        allowed, and cap_cause who set it; now_s only dates the event.
+        deadline_us counts from the request's arrival (inf: it has none), and queued_us of it have gone already; cap is
+        the largest rung allowed, and cap_cause who set it; now_s only dates the event.
         """
         ...
 

@@ -15,7 +15,14 @@ class Static(LadderPolicy):
         self._rung = rung
         self.current = rung
 
-    def choose(self, deadline_us: float, cap: int, now_s: float, cap_cause: Cause = Cause.OPERATOR) -> Decision:
+    def choose(
+        self,
+        deadline_us: float,
+        cap: int,
+        now_s: float,
+        cap_cause: Cause = Cause.OPERATOR,
+        queued_us: float = 0.0,  # noqa: ARG002
+    ) -> Decision:
         """The fixed rung, or the cap if that is lower."""
         top = self._top(cap)
         target = min(self._rung, top)

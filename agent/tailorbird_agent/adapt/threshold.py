@@ -26,8 +26,16 @@ class Threshold(LadderPolicy):
         self._settings = settings or ThresholdSettings()
         self._latency_us: float | None = None
 
-    def choose(self, deadline_us: float, cap: int, now_s: float, cap_cause: Cause = Cause.OPERATOR) -> Decision:
+    def choose(
+        self,
+        deadline_us: float,
+        cap: int,
+        now_s: float,
+        cap_cause: Cause = Cause.OPERATOR,
+        queued_us: float = 0.0,
+    ) -> Decision:
         """Move at most one rung, further only when a cap demands it."""
+        deadline_us -= queued_us
         top = self._top(cap)
         target = min(self.current, top)
         latency_us = self._latency_us

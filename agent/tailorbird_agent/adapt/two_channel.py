@@ -13,8 +13,12 @@ from tailorbird_agent.adapt.conditions import Conditions
 from tailorbird_agent.adapt.counterfactual import TwoChannelOutlook
 from tailorbird_agent.adapt.ladder import Ladder
 from tailorbird_agent.adapt.policy import Decision, LadderPolicy
+from tailorbird_agent.adapt.queues import Queues
 from tailorbird_agent.adapt.switch import Cause, Switch
 from tailorbird_agent.adapt.waits import Waits
+
+#: Queueing beyond the usual that is worth a second look, as a share of the deadline.
+_DETOUR_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class TwoChannel(LadderPolicy):
     def __init__(self, ladder: Ladder, settings: TwoChannelSettings | None = None) -> None:
         super().__init__("two-channel", ladder)
         self._settings = settings or TwoChannelSettings()
+        self._queues = Queues()
         self._waits = Waits(self._settings.half_life, self._settings.fast_half_life, self._settings.risk)
         self._speed = 1.0
         self._spread = 0.03
@@ -57,12 +62,42 @@ class TwoChannel(LadderPolicy):
         """Waits per second spent on the CPU, risk margin included."""
         return self._waits.rate_per_us * 1e6
 
-    def choose(self, deadline_us: float, cap: int, now_s: float, cap_cause: Cause = Cause.OPERATOR) -> Decision:
-        """The rung with the highest expected accuracy, if it is worth the move."""
+    def choose(
+        self,
+        deadline_us: float,
+        cap: int,
+        now_s: float,
+        cap_cause: Cause = Cause.OPERATOR,
+        queued_us: float = 0.0,
+    ) -> Decision:
+        """The rung with the highest expected accuracy, if it is worth the move.
+
+        The rung held is chosen for the time requests usually have left. One that queued for longer than usual may take
+        a detour to a smaller rung: by the next request that delay is over, and a dwell on its account would only cost.
+        """
+        usual_us = self._queues.usual_us(queued_us)
+        slack_us = deadline_us - queued_us
+        deadline_us -= usual_us
         if self._deadline_before_us is None:
             self._deadline_before_us = deadline_us
         top = self._top(cap)
         seen = self._conditions()
+        decision = self._hold(seen, deadline_us, top, now_s, cap_cause)
+        if queued_us - usual_us <= _DETOUR_SHARE * deadline_us:
+            return decision
+        detour = self._detour(seen, slack_us, decision.rung)
+        return self._steady[detour] if decision.switch is None else Decision(detour, decision.switch)
+
+    def _detour(self, seen: Conditions, deadline_us: float, held: int) -> int:
+        """The rung for one request with less time than usual: the one held or a smaller one."""
+        expected = [rung.accuracy * seen.p_on_time(rung.cpu_us, deadline_us) for rung in self.ladder[: held + 1]]
+        best = max(range(held + 1), key=expected.__getitem__)
+        if expected[best] <= self._settings.gain:
+            return 0  # it will be late anyway; the smallest rung makes room for the next
+        return best if expected[best] - expected[held] > self._settings.gain else held
+
+    def _hold(self, seen: Conditions, deadline_us: float, top: int, now_s: float, cap_cause: Cause) -> Decision:
+        """Stay on the rung held or move from it, for requests with so much time."""
         chances = [seen.p_on_time(rung.cpu_us, deadline_us) for rung in self.ladder[: top + 1]]
         expected = [rung.accuracy * chance for rung, chance in zip(self.ladder, chances, strict=False)]
         best = max(range(top + 1), key=expected.__getitem__)
@@ -89,7 +124,8 @@ class TwoChannel(LadderPolicy):
         self._spread += 0.1 * (min(abs(off) / self._speed, 0.5) - self._spread)
         wait_us = wall_us - cpu_us
         self._waits.add(cpu_us, wait_us if wait_us > settings.wait_floor_us else None)
-        if self._probing:
+        # A detour says nothing about the rung moved up to.
+        if self._probing and rung == self.current:
             self._probing -= 1
             if wall_us > deadline_us:
                 self._dwell = min(2 * self._dwell, settings.dwell_max)

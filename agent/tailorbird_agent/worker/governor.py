@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import fields
 
-from tailorbird_agent.adapt import Policy, RungProfile, Switch, make_policy
+from tailorbird_agent.adapt import Cause, Policy, RungProfile, Switch, make_policy
 from tailorbird_agent.adapt.caps import Cap, CapState, advance, uncapped
 from tailorbird_agent.worker.ladder import ResidentRung
 from tailorbird_agent.worker.plan import ServePlan, SwitchNote
@@ -17,7 +17,7 @@ _SWITCHES_REMEMBERED = 4096
 
 
 class Governor:
-    """Chooses among resident rungs. live is the rung that answers unpinned requests: one reference."""
+    """Chooses among resident rungs. live is the rung the policy holds for unpinned requests: one reference."""
 
     def __init__(self, plan: ServePlan, rungs: Mapping[str, ResidentRung]) -> None:
         self._profiles = tuple(
@@ -39,6 +39,7 @@ class Governor:
         self._needs = tuple(profile.memory_bytes for profile in policy.ladder)
         self._caps: CapState = uncapped(len(self._ladder))
         self._cap: Cap = self._caps.cap
+        self._answering = policy.current
         self.live = self._ladder[policy.current]
 
     def set_caps(self, readings: Mapping[str, float | None], now_s: float) -> None:
@@ -46,27 +47,26 @@ class Governor:
         self._caps = advance(self._caps, readings, now_s, current=self._policy.current, needs_bytes=self._needs)
         self._cap = self._caps.cap
 
-    def choose(self, slack_us: float, now_s: float) -> Switch | None:
-        """Let the policy choose for a request with so much time left; returns why if that changed the live rung."""
+    def choose(self, deadline_us: float, queued_us: float, now_s: float) -> tuple[ResidentRung, Switch | None]:
+        """The rung for a request, and why when that makes another rung the live one.
+
+        deadline_us counts from the request's arrival, and queued_us of it have gone.
+        """
         cap = self._cap
-        if cap.cause is None:
-            decision = self._policy.choose(slack_us, cap.index, now_s)
-        else:
-            decision = self._policy.choose(slack_us, cap.index, now_s, cap.cause)
-        rung = decision.rung
-        started_ns = time.perf_counter_ns()
-        changed = self._ladder[rung] is not self.live
-        self.live = self._ladder[rung]
-        ended_ns = time.perf_counter_ns()
-        if changed:
-            self.last_switch_ns = ended_ns - started_ns
+        cause = Cause.OPERATOR if cap.cause is None else cap.cause
+        decision = self._policy.choose(deadline_us, cap.index, now_s, cause, queued_us)
+        self._answering = decision.rung
+        if decision.switch is not None:
+            started_ns = time.perf_counter_ns()
+            self.live = self._ladder[self._policy.current]
+            self.last_switch_ns = time.perf_counter_ns() - started_ns
             self._switch_ns.append(self.last_switch_ns)
             self.switches += 1
-        return decision.switch
+        return self._ladder[decision.rung], decision.switch
 
     def observe(self, wall_us: float, cpu_us: float, slack_us: float, now_s: float) -> None:
-        """Tell the policy how the request on the live rung went."""
-        self._policy.observe(self._policy.current, wall_us, cpu_us, slack_us, now_s)
+        """Tell the policy how the request it chose a rung for last went."""
+        self._policy.observe(self._answering, wall_us, cpu_us, slack_us, now_s)
 
     def switch_quantile_ns(self, share: float) -> float:
         """Nearest-rank quantile of the last switches' durations, NaN before the first."""

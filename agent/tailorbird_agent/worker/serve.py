@@ -25,6 +25,9 @@ from tailorbird_agent.worker.governor import Governor, note
 from tailorbird_agent.worker.ladder import ResidentRung, load_ladder
 from tailorbird_agent.worker.plan import DATATYPES, ServePlan, TensorSpec
 
+#: A message has to fit a packet; runtimes are known to print their stacks into an error.
+_ERROR_CHARACTERS = 2000
+
 
 def serve(descriptor: int, sandbox: Sequence[str]) -> None:
     """Load the plan that comes first over the channel, then answer requests until told to stop."""
@@ -36,10 +39,10 @@ def serve(descriptor: int, sandbox: Sequence[str]) -> None:
     try:
         rungs, checks = load_ladder(plan)
         governor = _govern(plan, rungs)
+        slots = _map_slots(descriptors[0], plan.inputs, plan.outputs)
     except WorkerError as error:
-        channel.send({"error": (error.reason, error.message)})
+        channel.send({"error": (error.reason, error.message[:_ERROR_CHARACTERS])})
         return
-    slots = _map_slots(descriptors[0], plan.inputs, plan.outputs)
     # What loading made lives as long as the process: the collector need not look at it again.
     gc.collect()
     gc.freeze()
@@ -93,17 +96,19 @@ class Server:
             return {"id": number, "error": ("DEADLINE", f"given up after {queue_us / 1e3:.1f} ms in the queue")}
         governor = self._governor
         slo_us = message.get("slo", governor.slo_us)
-        slack_us = np.inf if slo_us is None else slo_us - queue_us
+        deadline_us = np.inf if slo_us is None else slo_us
+        slack_us = deadline_us - queue_us
         pinned = message.get("rung")
-        switch = None if pinned else governor.choose(slack_us, started_ns / 1e9)
-        rung = self._rungs[pinned] if pinned else governor.live
+        rung, switch = (
+            (self._rungs[pinned], None) if pinned else governor.choose(deadline_us, queue_us, started_ns / 1e9)
+        )
         slot = self._slots[message["slot"]]
         try:
             wall_us, cpu_us = rung.run(slot.inputs, slot.outputs)
-        except MemoryError as error:
-            return {"id": number, "error": ("OUT_OF_MEMORY", f"rung {rung.name} on this input: {error}")}
         except Exception as error:
-            return {"id": number, "error": ("MODULE_INVALID", f"rung {rung.name} failed on this input: {error}")}
+            reason = "OUT_OF_MEMORY" if isinstance(error, MemoryError) else "MODULE_INVALID"
+            words = f"rung {rung.name} failed on this input: {error}"
+            return {"id": number, "error": (reason, words[:_ERROR_CHARACTERS])}
         if not pinned:
             governor.observe(wall_us, cpu_us, slack_us, time.perf_counter_ns() / 1e9)
         reply = {
@@ -148,8 +153,12 @@ def _govern(plan: ServePlan, rungs: Mapping[str, ResidentRung]) -> Governor:
 
 def _map_slots(descriptor: int, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> list[Slot]:
     layout = Layout.of(inputs, outputs)
-    memory = mmap.mmap(descriptor, layout.size_bytes)
-    os.close(descriptor)
+    try:
+        memory = mmap.mmap(descriptor, layout.size_bytes)
+    except OSError as error:
+        raise WorkerError("OUT_OF_MEMORY", f"no room for {layout.size_bytes} bytes of tensors: {error}") from error
+    finally:
+        os.close(descriptor)
 
     def views(slot: int, specs: Sequence[TensorSpec], spans: Sequence[tuple[int, int]]) -> list[Array]:
         base = slot * layout.slot_bytes

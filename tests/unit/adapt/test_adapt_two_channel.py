@@ -54,6 +54,37 @@ def test_a_rung_that_never_fitted_is_left_at_the_first_request_because_of_the_de
     assert decision.switch.cause is Cause.DEADLINE
 
 
+@pytest.mark.parametrize(("queued_us", "rung"), [(5000.0, 4), (6000.0, 3), (8000.0, 1), (9400.0, 0), (40_000.0, 0)])
+def test_a_request_that_queued_takes_a_detour_and_the_next_one_does_not(queued_us, rung):
+    policy = settled()
+    detour = policy.choose(DEADLINE_US, 4, 10.0, queued_us=queued_us)
+    assert (detour.rung, detour.switch) == (rung, None)
+    assert policy.choose(DEADLINE_US, 4, 10.1) == policy.choose(DEADLINE_US, 4, 10.2)
+    assert policy.current == 4
+
+
+def test_a_late_detour_does_not_hold_back_the_rung_it_left():
+    policy = make_policy("two-channel", LADDER)
+    serve(policy, 30, deadline_us=3200.0)
+    up, _ = serve(policy, 7)
+    assert up[-1] > 3  # moved up, and is being watched
+    for index in range(10):
+        decision = policy.choose(DEADLINE_US, 4, 20.0 + index, queued_us=20_000.0 if index % 2 else 0.0)
+        cpu_us = LADDER[decision.rung].cpu_us
+        slack_us = DEADLINE_US - (20_000.0 if index % 2 else 0.0)
+        policy.observe(decision.rung, cpu_us, cpu_us, slack_us, 20.0 + index)
+    assert policy.current == up[-1]
+
+
+def test_a_backlog_becomes_usual_and_moves_the_rung_held():
+    policy = settled()
+    for index in range(15):
+        policy.choose(DEADLINE_US, 4, 10.0 + index, queued_us=7000.0)
+    assert policy.current == 2  # 1.67 of the 2.5 ms that are left
+    serve(policy, 30, start_s=30.0)
+    assert policy.current == 4
+
+
 @pytest.mark.parametrize("cause", [Cause.MEMORY, Cause.THERMAL, Cause.BATTERY, Cause.OPERATOR, Cause.FAULT])
 def test_a_cap_is_obeyed_at_once_named_and_named_again_when_it_lifts(cause):
     policy = settled()
