@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     as_json = "--json" in arguments
     try:
-        code = app(list(arguments), standalone_mode=False)
+        code = app(list(arguments), prog_name="tailorbird", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except TailorbirdError as error:

@@ -97,10 +97,10 @@ def demo(
             progress.done(run.stages[-1])
         screen.detail([builds_table(outcome)])
         with screen.busy("7/9 Deploy the bundle") as progress:
-            run.deploy(outcome, progress.note)
+            _, slo_us = run.deploy(outcome, splits, progress.note)
             progress.done(run.stages[-1])
         with screen.busy("8/9 Serve under a burner") as progress:
-            serving = run.serve(outcome, splits, progress.note)
+            serving = run.serve(outcome, splits, slo_us, progress.note)
             progress.done(run.stages[-1])
         with screen.busy("9/9 Write the report"):
             document, page = run.report(output, found, outcome, splits, status, serving)

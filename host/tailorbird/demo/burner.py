@@ -1,25 +1,34 @@
 """A CPU burner that comes and goes: plain busy processes, each bounded in time, each ended by its own handle.
 
-Interference on a shared board is other processes taking scheduler slices, so that is what this makes: no cgroup, no
-root, no third-party tool. A burner process ends by itself at its deadline even when its parent was killed.
+Interference on a shared board is other processes taking the core away in the middle of an inference. One that only
+spins does not do that on Linux: whoever wakes up preempts it. These work for 0.3 ms and sleep for 0.1 ms, and ask for
+short scheduler slices (sched_setattr, unprivileged, EEVDF of Linux 6.12 and newer; older kernels ignore it), so each
+wake-up may interrupt an inference. No cgroup, no root, no third-party tool. A burner process ends by itself at its
+deadline, and when its parent was killed.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from dataclasses import dataclass, field
 
-_SPIN = """
-import os, sys, time
-cores = {int(core) for core in sys.argv[2].split(",")}
-os.sched_setaffinity(0, cores)
+#: argv: seconds, core, number of the sched_setattr system call (0: there is none known for this machine).
+_BURN = """
+import ctypes, os, struct, sys, time
+os.sched_setaffinity(0, {int(sys.argv[2])})
+if int(sys.argv[3]):
+    attributes = struct.pack("<IIQiIQQQ", 48, 0, 0, 0, 0, 100_000, 0, 0)
+    ctypes.CDLL(None).syscall(int(sys.argv[3]), 0, attributes, 0)
 parent, deadline = os.getppid(), time.monotonic() + float(sys.argv[1])
-while time.monotonic() < deadline and os.getppid() == parent:
-    for _ in range(100_000):
+while (now := time.monotonic()) < deadline and os.getppid() == parent:
+    while time.monotonic() < now + 0.0003:
         pass
+    time.sleep(0.0001)
 """
+_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "armv7l": 380}
 
 
 @dataclass(slots=True)
@@ -33,7 +42,8 @@ class Burner:
         """Add `count` busy processes, spread over the cores, that end themselves after `seconds`."""
         for _ in range(count):
             core = self.cores[len(self.processes) % len(self.cores)]
-            command = [sys.executable, "-S", "-E", "-c", _SPIN, f"{seconds:.3f}", str(core)]
+            call = str(_SCHED_SETATTR.get(platform.machine(), 0))
+            command = [sys.executable, "-S", "-E", "-c", _BURN, f"{seconds:.3f}", str(core), call]
             self.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
 
     def stop(self) -> None:

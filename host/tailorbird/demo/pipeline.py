@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,9 @@ from tailorbird.ui.units import byte_words, count_words, share_words, time_words
 #: Below these, switching would be theatre: nobody needs to save a tenth of a millisecond.
 LEAST_LARGEST_US = 1000.0
 LEAST_RATIO = 3.0
+#: The deadline over the largest rung's quiet 90th percentile, and the requests that this is measured with.
+_SLO_FACTOR = 1.3
+_PACED = 40
 LARGE, SMALL, ADAPTIVE = "static-large", "static-small", "two-channel"
 
 
@@ -180,11 +184,7 @@ class Demo:
         return found
 
     def compile(self, found: SearchOutcome, splits: Splits, note: Note = silent) -> CompileOutcome:
-        """6. Compile, tune, check, measure.
-
-        Raises:
-            TailorbirdError: the ladder is too fast or too narrow for switching to make sense.
-        """
+        """6. Compile, tune, check, measure."""
         with self._stage("compile", "Compile, tune and measure") as stage:
             outcome = compile_ladder(
                 self.workspace, found, splits, self._connected(), tune_s=self.plan.tvm_s, note=note
@@ -198,24 +198,52 @@ class Demo:
             if (tuning := outcome.document.tuning) is not None:
                 stage.found("kernels tuned", str(tuning.kernels), tuning.kernels)
                 stage.found("candidates timed on the device", str(tuning.trials), tuning.trials)
-            stage.found("SLO", time_words(outcome.ladder.slo_us or 0.0), outcome.ladder.slo_us)
-            check_ladder(times)
         return outcome
 
-    def deploy(self, outcome: CompileOutcome, note: Note = silent) -> DeployResult:
-        """7. Pack, push, stage, golden-check, activate."""
+    def deploy(self, outcome: CompileOutcome, splits: Splits, note: Note = silent) -> tuple[DeployResult, float]:
+        """7. Pack, push, stage, golden-check, activate; then the deadline, from the ladder as it is served.
+
+        Returns (what deploying did, deadline in microseconds).
+
+        Raises:
+            TailorbirdError: the ladder is too fast or too narrow for switching to make sense.
+        """
         with self._stage("deploy", "Deploy the bundle") as stage:
-            result = deploy(self._connected(), outcome.bundle, policy=ADAPTIVE, slo_us=outcome.ladder.slo_us, note=note)
+            result = deploy(self._connected(), outcome.bundle, policy=ADAPTIVE, note=note)
             stage.found("bundle", result.bundle[:12])
             stage.found("size", byte_words(result.size_bytes), result.size_bytes)
             stage.found("sent", byte_words(result.sent_bytes), result.sent_bytes)
             stage.found("activation", f"{result.activate_s:.2f} s", result.activate_s)
-        return result
+            note("asking the ends of the ladder on the quiet device")
+            small, large = outcome.ladder.rungs[0].name, outcome.ladder.rungs[-1].name
+            _, smallest_us = self._paced(outcome, splits, small)
+            quiet_us, largest_us = self._paced(outcome, splits, large)
+            slo_us = _SLO_FACTOR * quiet_us
+            self._connected().set_policy(outcome.ladder.model, ADAPTIVE, slo_us)
+            stage.found("smallest rung as served", time_words(smallest_us), smallest_us)
+            stage.found("largest rung as served", time_words(largest_us), largest_us)
+            stage.found("SLO", time_words(slo_us), slo_us)
+            check_ladder([smallest_us, largest_us])
+        return result, slo_us
 
-    def serve(self, outcome: CompileOutcome, splits: Splits, note: Note = silent) -> Serving:
+    def _paced(self, outcome: CompileOutcome, splits: Splits, rung: str) -> tuple[float, float]:
+        """A rung asked at the pace of serving, where caches go cold between requests.
+
+        Returns (90th percentile of the latency, median on-CPU time), microseconds.
+        """
+        device, model, pause_s = self._connected(), outcome.ladder.model, 1 / (3 * self.plan.rate_hz)
+        image = splits.validation[0][:1].numpy()
+        (tensor,), _ = device.signature(model)
+        answers = []
+        for _ in range(_PACED):
+            time.sleep(pause_s)
+            answers.append(device.infer(model, {tensor.name: image}, rung))
+        latency_us = [answer.queue_us + answer.wall_us for answer in answers]
+        return statistics.quantiles(latency_us, n=10)[-1], statistics.median(answer.cpu_us for answer in answers)
+
+    def serve(self, outcome: CompileOutcome, splits: Splits, slo_us: float, note: Note = silent) -> Serving:
         """8. Three lanes under a burner that comes and goes."""
         plan, ladder = self.plan, outcome.ladder
-        assert ladder.slo_us is not None
         lanes = (Lane(ADAPTIVE), Lane(LARGE, ladder.rungs[-1].name), Lane(SMALL, ladder.rungs[0].name))
         images, labels = splits.test
         with (
@@ -225,7 +253,7 @@ class Demo:
             serving = serve(
                 self._connected(),
                 ladder.model,
-                Traffic(lanes, plan.rate_hz, plan.serve_s, ladder.slo_us, self.workspace.settings.seed),
+                Traffic(lanes, plan.rate_hz, plan.serve_s, slo_us, self.workspace.settings.seed),
                 images.numpy(),
                 labels.numpy(),
                 accuracy={rung.name: rung.accuracy for rung in ladder.rungs},

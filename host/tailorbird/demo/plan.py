@@ -29,7 +29,7 @@ class DemoPlan:
     serve_s: float = 24.0
     rate_hz: float = 20.0
     search: SearchOptions = field(default_factory=SearchOptions)
-    bursts: tuple[BurstPlan, ...] = (BurstPlan(0.2, 0.45, 1), BurstPlan(0.6, 0.85, 2))
+    bursts: tuple[BurstPlan, ...] = (BurstPlan(0.2, 0.45, 2), BurstPlan(0.6, 0.85, 3))
 
 
 def plan_for(model: str, *, quick: bool = False) -> DemoPlan:

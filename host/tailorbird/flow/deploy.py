@@ -12,6 +12,8 @@ from tailorbird.flow.workspace import Note, silent
 from tailorbird.types import Deployment
 from tailorbird.ui.units import byte_words
 
+_LOAD_S = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class DeployResult:
@@ -40,7 +42,7 @@ def deploy(
     bundle.verify()
     model = bundle.manifest.model
     active = _active(device, model)
-    unchanged = active is not None and active.active == bundle.sha256
+    unchanged = active is not None and active.active == bundle.sha256 and bool(active.rungs)
     started = time.monotonic()
     sent = 0
     if not unchanged:
@@ -61,9 +63,15 @@ def deploy(
 
 
 def _active(device: Device, model: str) -> Deployment | None:
+    """The model's deployment, once its worker is loaded: an agent that just started still brings it back."""
     try:
-        return device.deployment(model)
+        deployment = device.deployment(model)
+        deadline = time.monotonic() + _LOAD_S
+        while deployment.active and not deployment.rungs and time.monotonic() < deadline:
+            time.sleep(0.05)
+            deployment = device.deployment(model)
     except DeviceError as error:
         if error.reason == "MODEL_NOT_FOUND":
             return None
         raise
+    return deployment

@@ -12,7 +12,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -104,7 +104,10 @@ def serve(
             )
     tick(traffic.seconds)
     switches = tuple(_switch(event, started_at) for event in device.events(since, (_SWITCH,), model))
-    lanes_done = tuple(summarise(lane.name, requests, accuracy) for lane in traffic.lanes)
+    lanes_done = tuple(
+        replace(summarise(lane.name, requests, accuracy), switches=0 if lane.version else len(switches))
+        for lane in traffic.lanes
+    )
     return Serving(
         traffic.slo_us,
         traffic.rate_hz,
@@ -124,7 +127,6 @@ def summarise(lane: str, requests: Sequence[Request], accuracy: Mapping[str, flo
     count = len(mine)
     good = sum(r.correct and not r.missed for r in mine) / count
     latencies = sorted(r.latency_us for r in mine)
-    rungs = [r.rung for r in mine]
     return LaneSummary(
         lane=lane,
         requests=count,
@@ -136,7 +138,7 @@ def summarise(lane: str, requests: Sequence[Request], accuracy: Mapping[str, flo
         weighted_accuracy=sum(accuracy.get(r.rung, 0.0) for r in mine if not r.missed) / count,
         p50_us=statistics.median(latencies),
         p90_us=latencies[math.ceil(0.9 * count) - 1] if count >= _P90_REQUESTS else None,
-        switches=sum(a != b for a, b in itertools.pairwise(rungs)),
+        switches=sum(a != b for a, b in itertools.pairwise(r.rung for r in mine)),
     )
 
 

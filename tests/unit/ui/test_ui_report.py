@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from sample_run import LANES, sample_run
@@ -74,7 +74,7 @@ def test_every_chart_is_well_formed_and_within_its_frame(page):
     drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
     assert len(drawings) == 2 * (1 + len(LANES) + 2)  # rung strip, lanes, front, prediction; wide and narrow
     for drawing in drawings:
-        tree = ElementTree.fromstring(drawing)
+        tree = ET.fromstring(drawing)
         width, height = (float(v) for v in tree.get("viewBox").split()[2:])
         for circle in tree.iter("circle"):
             if circle.get("cx"):
@@ -83,7 +83,7 @@ def test_every_chart_is_well_formed_and_within_its_frame(page):
 
 
 def test_each_chart_can_be_reached_and_walked_with_the_keyboard(page):
-    svgs = [dict((n, v) for t, n, v in parsed(d).attributes if t == "svg") for d in re.findall(r"<svg.*?>", page)]
+    svgs = [{n: v for t, n, v in parsed(d).attributes if t == "svg"} for d in re.findall(r"<svg.*?>", page)]
     assert all(svg["tabindex"] == "0" and svg["aria-label"] for svg in svgs)
     marks = [json.loads(text) for text in re.findall(r'</svg><script type="application/json">(.*?)</script>', page)]
     assert all(entry and [m[0] for m in entry] == sorted(m[0] for m in entry) for entry in marks)
