@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 import logging
 import os
+import resource
 import signal
 import sys
 import uuid
@@ -26,7 +27,7 @@ from tailorbird_agent.deploy.models import Models
 from tailorbird_agent.deploy.runner import Surroundings
 from tailorbird_agent.errors import ConfigError
 from tailorbird_agent.events import EventLog
-from tailorbird_agent.handlers import Activity
+from tailorbird_agent.handlers import Activity, Door
 from tailorbird_agent.hardware import SensorReader, read_card
 from tailorbird_agent.idempotency import Replies
 from tailorbird_agent.inference import InferenceService
@@ -49,6 +50,8 @@ CONTROL_SERVICE = "tailorbird_api.agent.v1.AgentService"
 INFERENCE_SERVICE = "inference.GRPCInferenceService"
 #: Streams (watchers) are cut after this long at the end; inference gets the configured drain time.
 CONTROL_GRACE_S = 0.5
+#: Calls on their way when the end begins are waited for: until none came for so long, and no longer than the limit.
+DOOR_QUIET_S, DOOR_LIMIT_S = 0.02, 0.3
 #: mallopt's parameter, from glibc's malloc.h.
 M_ARENA_MAX = -8
 
@@ -112,8 +115,9 @@ class Daemon:
         self._replies = Replies()
         # The package adds `aio` at run time, unseen by type checkers.
         self._health: Any = getattr(health, "aio").HealthServicer()  # noqa: B009
-        self._control = control_server(self.activity)
-        self._inference = inference_server(self.activity)
+        self._door = Door()
+        self._control = control_server(self.activity, self._door)
+        self._inference = inference_server(self.activity, self._door)
 
     async def start(self) -> str:
         """Serve; returns the line that says where."""
@@ -166,7 +170,14 @@ class Daemon:
         """Take nothing new, finish what runs, end the workers."""
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         drain_s = self._config.drain_timeout_s
-        await asyncio.gather(self._inference.stop(drain_s), self._control.stop(CONTROL_GRACE_S))
+        await self._door.close(quiet_s=DOOR_QUIET_S, limit_s=DOOR_LIMIT_S)
+        stopping = [
+            asyncio.create_task(server.stop(grace_s))
+            for server, grace_s in ((self._inference, drain_s), (self._control, CONTROL_GRACE_S))
+        ]
+        await asyncio.sleep(0)
+        self._door.turn_away()
+        await asyncio.gather(*stopping)
         try:
             await asyncio.wait_for(self._replies.finish(), drain_s)
         except TimeoutError:
@@ -214,6 +225,7 @@ async def run(config: Config) -> None:
         ConfigError: the agent cannot start as asked.
     """
     _limit_arenas()
+    _raise_file_limit()
     check_tcp(config)
     prepare_folder(config.state)
     prepare_folder(config.socket_dir)
@@ -235,7 +247,13 @@ async def run(config: Config) -> None:
 
 
 async def _serve(config: Config, background: Background, stop: asyncio.Event) -> None:
-    daemon = Daemon(config, background)
+    try:
+        daemon = Daemon(config, background)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot keep state in {config.state}: {error.strerror}",
+            fix="free space there and make it writable, or give --state another folder",
+        ) from None
     try:
         line = await daemon.start()
         sys.stdout.write(line + "\n")
@@ -255,6 +273,13 @@ def _limit_arenas() -> None:
     """Let threads share two heaps: with glibc's one per thread, each keeps what it once needed for a large message."""
     with suppress(AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
+
+
+def _raise_file_limit() -> None:
+    """Take as many descriptors as we may: clients that only connect must not keep workers from starting."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _stop_when_idle(activity: Activity, limit_s: float, stop: asyncio.Event) -> None:

@@ -102,6 +102,7 @@ CATALOGUE: dict[str, Entry] = {
         "DEADLINE_EXCEEDED", "The worker process did not answer in time.", "Raise the timeout or use a smaller rung."
     ),
     "WORKER_BUSY": Entry("RESOURCE_EXHAUSTED", "The worker's queue is full.", "Retry later, or send fewer at a time."),
+    "STOPPING": Entry("UNAVAILABLE", "The agent is stopping.", "Retry when it runs again."),
     "DEADLINE": Entry("DEADLINE_EXCEEDED", "The deadline passed before an answer was ready.", "Raise the deadline."),
     "OUT_OF_MEMORY": Entry(
         "RESOURCE_EXHAUSTED", "The worker process ran out of memory.", "Deploy fewer or smaller rungs."
@@ -147,6 +148,11 @@ class AgentError(Exception):
         self.metadata = metadata
         self.retry_after_s = retry_after_s
         super().__init__(f"{self.entry.text} {detail}".rstrip())
+
+
+def reason_of(error: Exception) -> str:
+    """The reason an error has, INTERNAL for one that is not of this tree."""
+    return error.reason if isinstance(error, AgentError) else "INTERNAL"
 
 
 class ConfigError(AgentError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeAlias
 
 import grpc
@@ -90,6 +91,44 @@ class Activity:
         self._idle_since_s = self._clock()
 
 
+class Door:
+    """Whether calls are taken. At the end it closes: what comes then is held for a moment and turned away.
+
+    A server that stops cuts calls it has received and not begun, which their callers see as CANCELLED. So they are
+    begun, and answered only once the server has told its clients to send no more.
+    """
+
+    def __init__(self) -> None:
+        self._arrivals = 0
+        self._closed = False
+        self._turned_away = asyncio.Event()
+
+    async def enter(self) -> None:
+        """Pass, while it is open.
+
+        Raises:
+            AgentError: STOPPING.
+        """
+        self._arrivals += 1
+        if self._closed:
+            await self._turned_away.wait()
+            raise AgentError("STOPPING", retry_after_s=1.0)
+
+    async def close(self, *, quiet_s: float, limit_s: float) -> None:
+        """Hold calls from now on; returns when none came for quiet_s, after limit_s at the latest."""
+        self._closed = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                arrivals = -1
+                while arrivals != self._arrivals:
+                    arrivals = self._arrivals
+                    await asyncio.sleep(quiet_s)
+
+    def turn_away(self) -> None:
+        """Answer the calls held, and those still to come."""
+        self._turned_away.set()
+
+
 class ErrorBoundary(Wrapper):
     """Where every exception of a method becomes a status.
 
@@ -97,9 +136,10 @@ class ErrorBoundary(Wrapper):
     the caller an incident id and nothing of our insides.
     """
 
-    def __init__(self, activity: Activity) -> None:
+    def __init__(self, activity: Activity, door: Door) -> None:
         super().__init__()
         self._activity = activity
+        self._door = door
 
     def wrap(self, method: str, handler: Handler) -> Handler:
         """Catch what the method raises."""
@@ -108,6 +148,7 @@ class ErrorBoundary(Wrapper):
             async def call(request: Any, context: Context) -> Any:
                 with self._activity:
                     try:
+                        await self._door.enter()
                         return await behaviour(request, context)
                     except Exception as error:
                         return await _abort(context, method, error)
@@ -118,6 +159,7 @@ class ErrorBoundary(Wrapper):
             async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
                 with self._activity:
                     try:
+                        await self._door.enter()
                         async with aclosing(behaviour(request, context)) as answers:  # type: ignore[type-var]
                             async for answer in answers:
                                 yield answer

@@ -13,7 +13,7 @@ import grpc.aio
 from tailorbird_agent.authz import RoleGate
 from tailorbird_agent.config import Config
 from tailorbird_agent.errors import ConfigError
-from tailorbird_agent.handlers import Activity, ErrorBoundary
+from tailorbird_agent.handlers import Activity, Door, ErrorBoundary
 from tailorbird_agent.sockets import prepare_socket
 
 CONTROL_MESSAGE_BYTES = 1 << 20
@@ -42,18 +42,18 @@ def server_options(message_bytes: int, *, window_bytes: int | None = None) -> Se
     )
 
 
-def control_server(activity: Activity) -> grpc.aio.Server:
+def control_server(activity: Activity, door: Door) -> grpc.aio.Server:
     """A server for control and uploads, behind the error boundary and the role gate."""
-    return _server(activity, server_options(CONTROL_MESSAGE_BYTES, window_bytes=UPLOAD_WINDOW_BYTES))
+    return _server(activity, door, server_options(CONTROL_MESSAGE_BYTES, window_bytes=UPLOAD_WINDOW_BYTES))
 
 
-def inference_server(activity: Activity) -> grpc.aio.Server:
+def inference_server(activity: Activity, door: Door) -> grpc.aio.Server:
     """A server for tensors, behind the same."""
-    return _server(activity, server_options(INFERENCE_MESSAGE_BYTES))
+    return _server(activity, door, server_options(INFERENCE_MESSAGE_BYTES))
 
 
-def _server(activity: Activity, options: Sequence[tuple[str, int]]) -> grpc.aio.Server:
-    return grpc.aio.server(interceptors=(ErrorBoundary(activity), RoleGate()), options=options)
+def _server(activity: Activity, door: Door, options: Sequence[tuple[str, int]]) -> grpc.aio.Server:
+    return grpc.aio.server(interceptors=(ErrorBoundary(activity, door), RoleGate()), options=options)
 
 
 def listen_unix(server: grpc.aio.Server, path: Path, mode: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -115,8 +116,9 @@ class AgentService(api_grpc.AgentServiceServicer):
             libraries,
             min(timeout_s, MAX_CANDIDATE_S),
         )
-        async for index, timings in results:
-            yield api.MeasureModulesResponse(index=index, measurement=wire.timings_to_proto(timings))
+        async with aclosing(results):  # type: ignore[type-var]
+            async for index, timings in results:
+                yield api.MeasureModulesResponse(index=index, measurement=wire.timings_to_proto(timings))
 
     async def StatBlobs(self, request: api.StatBlobsRequest, context: Context) -> api.StatBlobsResponse:
         stats = await self._parts.uploads.stat(list(request.sha256))
@@ -146,6 +148,8 @@ class AgentService(api_grpc.AgentServiceServicer):
                 commit=request.commit,
                 trial_timeout_s=wire.positive_seconds_of(request, "trial_timeout"),
             )
+            if request.commit:
+                await self._parts.models.collect()
             return api.ActivateBundleResponse(deployment=wire.deployment_to_proto(runner.status()))
 
         return await self._once("ActivateBundle", request, act)

@@ -71,7 +71,13 @@ def lock_state(state: Path) -> int:
     Raises:
         ConfigError: another agent holds it.
     """
-    descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot keep state in {state}: {error.strerror}",
+            fix="free space there and make it writable, or give --state another folder",
+        ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -16,6 +20,7 @@ import pytest
 from agentkit.bundles import make_bundle, sample
 from agentkit.process import TIMEOUT, Agent, chunks, infer_request, output, refusal
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
 
 from tailorbird_api.agent.v1 import agent_service_pb2 as api
 from tailorbird_api.agent.v1 import agent_service_pb2_grpc as api_grpc
@@ -197,12 +202,65 @@ def test_sigterm_lets_requests_in_flight_finish(tmp_path: Path) -> None:
     agent.process.terminate()
     codes = {call.code() for call in calls}
     assert grpc.StatusCode.OK in codes
-    # What had not arrived when the door closed may be refused; what had is answered.
-    assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    # What had not arrived when the door closed is refused; what had is answered.
+    assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
     channel.close()
     status, errors = agent.stop()
     assert (status, errors) == (0, "")
     assert not (agent.state / "control.sock").exists()
+
+
+def test_sigterm_under_load_turns_requests_away_in_words_clients_retry(tmp_path: Path) -> None:
+    agent = Agent(tmp_path / "s")
+    agent.deploy(make_bundle(1))
+
+    def ask_until_refused() -> set[tuple[grpc.StatusCode, str]]:
+        with grpc.insecure_channel(
+            f"unix:{agent.fields['inference']}", options=[("grpc.use_local_subchannel_pool", 1)]
+        ) as channel:
+            stub = oip_grpc.GRPCInferenceServiceStub(channel)
+            answered.release()
+            while True:
+                calls = [stub.ModelInfer.future(infer_request(X), timeout=TIMEOUT) for _ in range(8)]
+                found = {(call.code(), refusal(call).reason if rpc_status.from_call(call) else "") for call in calls}
+                if found != {(grpc.StatusCode.OK, "")}:
+                    return found - {(grpc.StatusCode.OK, "")}
+
+    answered = threading.Semaphore(0)
+    with ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(ask_until_refused) for _ in range(4)]
+        for _ in clients:
+            answered.acquire()
+        agent.process.terminate()
+        refusals = set().union(*(client.result() for client in clients))
+    assert refusals <= {(grpc.StatusCode.UNAVAILABLE, "STOPPING"), (grpc.StatusCode.UNAVAILABLE, "")}
+    assert agent.stop() == (0, "")
+
+
+def test_connections_that_say_nothing_do_not_use_up_the_descriptors(tmp_path: Path) -> None:
+    with Agent(tmp_path / "s", wrapper=("prlimit", "--nofile=64:1024")) as agent, ExitStack() as silent:
+        for _ in range(100):
+            connection = silent.enter_context(socket.socket(socket.AF_UNIX))
+            connection.connect(agent.fields["inference"])
+        agent.deploy(make_bundle(1))
+        assert agent.infer(X).model_name == "toy"
+
+
+def test_bundles_nobody_returns_to_give_their_blobs_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILORBIRD_AGENT_BLOB_GRACE_S", "0")
+    with Agent(tmp_path / "s") as agent:
+        for bundle in (bundles := [make_bundle(number) for number in (1, 2, 3)]):
+            agent.deploy(bundle)
+        here = {bundle.number: agent.stat(bundle.sha256)[0].complete for bundle in bundles}
+        assert here == {1: False, 2: True, 3: True}
+
+
+def test_a_state_folder_that_takes_no_state_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "blobs").write_text("not a folder")
+    command = [sys.executable, "-m", "tailorbird_agent", "run", "--state", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "cannot keep state in" in done.stderr
 
 
 def test_a_second_agent_on_the_same_state_is_refused(agent: Agent) -> None:

@@ -10,6 +10,8 @@ from tailorbird.device.address import Address
 from tailorbird.errors import DeviceError, DeviceUnreachableError, InputShapeError, LeaseError, TailorbirdError
 from tailorbird.wire import error_info
 
+#: The connection failed, or the agent said that it is leaving: either way nobody is there to ask.
+_GONE: Final = frozenset({"", "STOPPING"})
 _LEASE: Final = frozenset({"LEASE_HELD", "LEASE_LOST", "LEASE_REQUIRED"})
 
 #: What helps when the agent itself did not say.
@@ -34,8 +36,8 @@ def _code(error: grpc.RpcError) -> grpc.StatusCode:
 
 
 def is_transient(error: grpc.RpcError) -> bool:
-    """Whether the same call may succeed at once: the connection failed, not the agent."""
-    return _code(error) is grpc.StatusCode.UNAVAILABLE and not error_info(error)[0]
+    """Whether the same call may succeed soon: the connection failed or the agent is leaving, nothing was refused."""
+    return _code(error) is grpc.StatusCode.UNAVAILABLE and error_info(error)[0] in _GONE
 
 
 def device_error(error: grpc.RpcError, what: str, address: Address) -> TailorbirdError:
@@ -47,7 +49,7 @@ def device_error(error: grpc.RpcError, what: str, address: Address) -> Tailorbir
         return InputShapeError(what, why=details, fix=fix, reason=reason)
     if reason in _LEASE:
         return LeaseError(what, why=details, fix=fix or _FIXES[reason], reason=reason)
-    if reason:
+    if reason not in _GONE:
         return DeviceError(what, why=details, fix=fix or _FIXES.get(reason, ""), reason=reason)
     if code is grpc.StatusCode.UNAVAILABLE:
         return DeviceUnreachableError(

@@ -15,7 +15,7 @@ from agentkit.process import refusal
 
 from tailorbird_agent.authz import Role, RoleGate
 from tailorbird_agent.errors import StoreError
-from tailorbird_agent.handlers import Activity, ErrorBoundary
+from tailorbird_agent.handlers import Activity, Door, ErrorBoundary
 
 METHODS = ("unary", "server_stream", "client_stream", "both_streams")
 
@@ -59,7 +59,7 @@ def with_server(
 ) -> Any:
     async def run() -> Any:
         activity = Activity()
-        server = grpc.aio.server(interceptors=(ErrorBoundary(activity), RoleGate(allowed)))
+        server = grpc.aio.server(interceptors=(ErrorBoundary(activity, Door()), RoleGate(allowed)))
         server.add_generic_rpc_handlers((Echo(),))
         server.add_insecure_port(f"unix:{path}")
         await server.start()
