@@ -44,6 +44,8 @@ class Lease:
         self._book = book
         self._ended = threading.Event()
         self._lost: DeviceError | None = None
+        # Counted from before the call: the agent counts from somewhere within it.
+        asked = time.monotonic()
         response = transport.call(
             "AcquireLease",
             wire.requests.AcquireLeaseRequest(
@@ -53,7 +55,7 @@ class Lease:
             timeout_s=_CALL_S,
         )
         self.grant = wire.lease_from(response.lease)
-        self._valid_until = time.monotonic() + duration_s
+        self._valid_until = asked + duration_s
         self._thread = threading.Thread(target=self._renew_until_ended, name=f"lease-{device}", daemon=True)
         self._thread.start()
         try:
@@ -92,6 +94,7 @@ class Lease:
     def _renew_until_ended(self) -> None:
         # Thirds: two renewals may fail before the lease runs out.
         while not self._ended.wait(self._duration_s / 3):
+            asked = time.monotonic()
             try:
                 response = self._transport.call(
                     "RenewLease",
@@ -110,7 +113,7 @@ class Lease:
                     return
                 continue
             self.grant = wire.lease_from(response.lease)
-            self._valid_until = time.monotonic() + self._duration_s
+            self._valid_until = asked + self._duration_s
             with contextlib.suppress(TailorbirdError):  # the book is for people; the lease itself is sound
                 self._write_down()
 
