@@ -131,3 +131,30 @@ def test_a_control_call_waits_for_a_long_queue_but_not_for_a_hang(tmp_path) -> N
     error, status = asyncio.run(run())
     assert error.reason == "WORKER_TIMEOUT"
     assert status == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "words"),
+    [
+        ("for (int i = 3; i < 64; i++) close(i); usleep(200000); _exit(3);", "WORKER_DIED", "exited with status 3"),
+        ("for (int i = 3; i < 64; i++) close(i); for (;;) pause();", "WORKER_TIMEOUT", "closed its channel"),
+    ],
+)
+def test_a_worker_that_loses_its_channel_is_told_from_one_that_was_killed(tmp_path, body, reason, words) -> None:
+    library = build_library(tmp_path, "closing", body)
+    error = start_failure(make_plan(tmp_path, runtime="tvm", module=library))
+    assert (error.reason, words in error.message) == (reason, True), error.message
+
+
+def test_a_worker_that_dies_before_it_leads_a_group_is_still_reaped(tmp_path, monkeypatch) -> None:
+    def no_such_group(group: int, number: int) -> None:
+        raise ProcessLookupError(f"no group {group} for signal {number}")
+
+    async def run() -> int:
+        worker = await ServingWorker.start(make_plan(tmp_path), timeout_s=30.0)
+        monkeypatch.setattr(os, "killpg", no_such_group)
+        os.kill(worker.pid, signal.SIGKILL)
+        async with asyncio.timeout(20.0):
+            return await worker.exited
+
+    assert asyncio.run(run()) == -signal.SIGKILL

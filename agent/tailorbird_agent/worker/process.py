@@ -11,7 +11,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 from tailorbird_agent.worker.channel import Channel, Message
@@ -21,6 +23,9 @@ Role = Literal["serve", "measure"]
 #: What a worker may know of the daemon's environment: where programs and libraries are, nothing else.
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "TMPDIR")
 _TAIL_BYTES = 2000
+#: How long a worker may take to end after it closed its channel: an interpreter that ends by an error closes it first.
+_EXIT_GRACE_S = 1.0
+_EXIT_POLL_S = 0.002
 
 
 class WorkerProcess:
@@ -80,7 +85,7 @@ class WorkerProcess:
         """End the whole process group now; on_end follows. why becomes part of obituary()."""
         if self.alive:
             self.killed_for = self.killed_for or why
-            os.killpg(self.pid, signal.SIGKILL)
+            self._kill_group()
 
     def obituary(self, status: int) -> str:
         """How it ended, in one line, with the last line it wrote to standard error."""
@@ -111,11 +116,25 @@ class WorkerProcess:
             return
         self._loop.remove_reader(self._channel.fileno())
         self._channel.close()
-        # A process that is ending keeps its status; one that only closed its channel ends now.
-        os.killpg(self.pid, signal.SIGKILL)
-        # The kernel closes descriptors before the process can be reaped: wait for that off the loop.
-        reaping = self._loop.run_in_executor(None, self._child.wait)
+        # The channel closes before the process has ended, by a little or for good: wait for that off the loop.
+        reaping = self._loop.run_in_executor(None, self._reap)
         reaping.add_done_callback(lambda done: self._ended(done.result()))
+
+    def _reap(self) -> int:
+        """Exit status, once the leader has ended and its group with it. One that only closed its channel is killed."""
+        end_s = time.monotonic() + _EXIT_GRACE_S
+        # WNOWAIT: until it is reaped its number is nobody else's, and the group can still be killed by it.
+        while os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if time.monotonic() >= end_s:
+                self.killed_for = self.killed_for or "it closed its channel and did not end"
+                break
+            time.sleep(_EXIT_POLL_S)
+        self._kill_group()
+        return self._child.wait()
+
+    def _kill_group(self) -> None:
+        with suppress(ProcessLookupError):  # it ended before it had a group of its own
+            os.killpg(self.pid, signal.SIGKILL)
 
     def _ended(self, status: int) -> None:
         self._on_end(status)
