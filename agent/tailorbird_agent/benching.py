@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 
 class Bench:
-    """Runs candidates and device benchmarks for whoever holds the lease; calls under one lease wait for each other."""
+    """Runs candidates and device benchmarks for whoever holds the lease; calls under one lease take turns."""
 
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
@@ -38,12 +38,15 @@ class Bench:
         Raises:
             LeaseError: LEASE_REQUIRED, LEASE_LOST (also when the lease ends meanwhile).
         """
-        async with self._turn:
-            lease = self._leases.check(token)
-            results = self._worker.measure(candidates, protocol, runtime_libraries, candidate_timeout_s)
-            async with aclosing(results):  # type: ignore[type-var]
-                while (item := await _under(lease, anext(results, None))) is not None:
-                    yield item
+        results = self._worker.measure(candidates, protocol, runtime_libraries, candidate_timeout_s)
+        async with aclosing(results):  # type: ignore[type-var]
+            while True:
+                # The turn ends with the candidate: a caller that stops reading must not keep the next one waiting.
+                async with self._turn:
+                    item = await _under(self._leases.check(token), anext(results, None))
+                if item is None:
+                    return
+                yield item
 
     async def benchmark(self, token: int, names: Sequence[str], protocol: Protocol) -> list[Figure]:
         """Device figures.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from tailorbird_agent.errors import LeaseError, RequestError
 
 MIN_S, DEFAULT_S, MAX_S = 1.0, 60.0, 3600.0
+MAX_HOLDER_CHARACTERS = 200
 
 
 @dataclass(slots=True)
@@ -66,8 +67,8 @@ class Leases:
             RequestError: INPUT_INVALID, a duration outside 1 s to 1 h or an empty holder.
         """
         seconds = _duration(duration_s)
-        if not holder:
-            raise RequestError("INPUT_INVALID", "holder is empty.")
+        if not 0 < len(holder) <= MAX_HOLDER_CHARACTERS:
+            raise RequestError("INPUT_INVALID", f"holder has {len(holder)} of 1 to {MAX_HOLDER_CHARACTERS} characters.")
         async with self._granting:
             held = self.current
             if held is not None:

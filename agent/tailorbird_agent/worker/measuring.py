@@ -132,6 +132,9 @@ class _Child:
         self._answer = asyncio.get_running_loop().create_future()
         try:
             self._process.send(message)
+        except ValueError as error:
+            self._answer = None
+            raise WorkerError("INPUT_INVALID", f"the candidate's label and arguments are too long: {error}") from error
         except OSError as error:
             raise WorkerError("WORKER_DIED", f"the measuring worker is gone: {error}") from error
         try:
