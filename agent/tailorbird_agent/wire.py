@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from tailorbird_agent.store.blobs import BlobStat
 
 DETAILS_KEY = "grpc-status-details-bin"
+#: gRPC drops a status whose trailers exceed 8 KiB, and the reason with it. The message travels twice, percent-encoded
+#: and in base64: a byte of it may take more than four.
+MAX_TEXT_BYTES = 1200
+MAX_METADATA_BYTES = 200
 
 _PHASES = {
     Phase.ABSENT: api.DEPLOYMENT_STATE_ABSENT,
@@ -53,14 +57,16 @@ _KINDS: dict[int, CandidateKind] = {
 
 def status_of(error: AgentError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
     """gRPC code, message and trailing metadata that carry an error: ErrorInfo always, RetryInfo when waiting helps."""
+    metadata = {name: _shortened(value, MAX_METADATA_BYTES) for name, value in error.metadata.items()}
     info = error_details_pb2.ErrorInfo(
-        reason=error.reason, domain=ERROR_DOMAIN, metadata={**error.metadata, "fix": error.entry.fix}
+        reason=error.reason, domain=ERROR_DOMAIN, metadata={**metadata, "fix": error.entry.fix}
     )
-    status = status_pb2.Status(code=code_pb2.Code.Value(error.entry.code), message=str(error))
+    text = _shortened(str(error), MAX_TEXT_BYTES)
+    status = status_pb2.Status(code=code_pb2.Code.Value(error.entry.code), message=text)
     status.details.add().Pack(info)
     if error.retry_after_s is not None:
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=duration(error.retry_after_s)))
-    return grpc.StatusCode[error.entry.code], str(error), ((DETAILS_KEY, status.SerializeToString()),)
+    return grpc.StatusCode[error.entry.code], text, ((DETAILS_KEY, status.SerializeToString()),)
 
 
 def duration(seconds: float) -> duration_pb2.Duration:
@@ -296,6 +302,11 @@ def manifest_from_json(data: bytes) -> Manifest:
         min_agent_version=message.min_agent_version,
         slo_us=message.slo_us if message.HasField("slo_us") else None,
     )
+
+
+def _shortened(text: str, limit_bytes: int) -> str:
+    data = text.encode()
+    return text if len(data) <= limit_bytes else data[: limit_bytes - 3].decode(errors="ignore") + "..."
 
 
 def _rung(message: bundle_pb2.Rung) -> Rung:

@@ -121,3 +121,19 @@ def test_the_death_of_the_agent_takes_its_workers_along(tmp_path: Path) -> None:
         if descriptor is not None:
             assert select.select([descriptor], [], [], 5)[0], "the worker outlived its agent"
         agent.start()
+
+
+def test_a_disk_that_takes_no_record_stops_neither_restart_nor_rollback(tmp_path: Path) -> None:
+    with Agent(tmp_path / "s") as agent:
+        committed, trial = make_bundle(1), make_bundle(2)
+        agent.deploy(committed)
+        pid = agent.deploy(trial, commit=False).worker_pid
+        # Writing the record now fails as on a card that went read-only.
+        (agent.state / "state.json.new").mkdir()
+        os.kill(pid, signal.SIGKILL)
+        agent.wait_event("restored")
+        assert agent.infer_patiently(X).model_version == f"{trial.sha256[:12]}/r2"
+        os.kill(agent.deployment().worker_pid, signal.SIGKILL)
+        agent.wait_event("rolled_back")
+        assert agent.infer_patiently(X).model_version == f"{committed.sha256[:12]}/r2"
+        (agent.state / "state.json.new").rmdir()

@@ -18,7 +18,7 @@ from tailorbird_agent.deploy.machine import Action, Deployment, Phase
 from tailorbird_agent.deploy.manifest import Manifest
 from tailorbird_agent.deploy.plan import DEFAULT_POLICY, check_policy, serve_plan
 from tailorbird_agent.deploy.pointer import Pointer, Serving
-from tailorbird_agent.errors import AgentError, BundleError, RequestError, ServingError, StoreError
+from tailorbird_agent.errors import AgentError, BundleError, RequestError, ServingError, StoreError, reason_of
 from tailorbird_agent.events import EventLog
 from tailorbird_agent.ledger import Ledger
 from tailorbird_agent.store.blobs import Blobs
@@ -110,9 +110,9 @@ class ModelRunner:
             return
         try:
             now = await self._load_and_serve(bundle, now.loading_since, commit=commit)
-        except AgentError as error:
+        except Exception as error:
             await self._apply(machine.LoadFailed(now.loading_since), recorded=False)
-            self._note("load_failed", str(error), bundle=bundle, reason=error.reason, serving=self._live.active)
+            self._note("load_failed", str(error), bundle=bundle, reason=reason_of(error), serving=self._live.active)
             raise
         self._note(
             "activated", f"bundle {bundle[:12]} serves ({now.phase.value})", bundle=bundle, previous=now.previous
@@ -188,15 +188,15 @@ class ModelRunner:
     async def _apply(self, event: machine.Event, *, recorded: bool = True) -> tuple[Deployment, Action]:
         """One step of the machine, on disk before anybody acts on it.
 
-        recorded False: what happened by itself (a death, a deadline) is acted on even when the disk is full. What is on
-        disk then still says "trial", and a restart comes to the same end.
+        recorded False: what happened by itself (a death, a deadline) is acted on even when the disk is full or fails.
+        What is on disk then still says "trial", and a restart comes to the same end.
         """
         async with self._lock:
             now, action = machine.step(self._live, event)
             if now != self._live:
                 try:
                     await asyncio.to_thread(self._around.ledger.put, now)
-                except StoreError as error:
+                except (OSError, StoreError) as error:
                     if recorded:
                         raise
                     logger.warning("model %s: %s", self.model, error)
@@ -210,15 +210,16 @@ class ModelRunner:
             now, action = await self._apply(machine.Loaded(generation))
             if action is Action.SERVE:
                 now, _ = await self._apply(machine.Serve(generation, commit=commit))
-            if now.active != bundle or now.loading:
-                raise BundleError(
-                    "GENERATION_CONFLICT",
-                    f"A newer request superseded the activation of {bundle[:12]}.",
-                    generation=str(now.generation),
-                )
-        except AgentError:
+        except BaseException:
             await worker.stop()
             raise
+        if now.active != bundle or now.loading:
+            await worker.stop()
+            raise BundleError(
+                "GENERATION_CONFLICT",
+                f"A newer request superseded the activation of {bundle[:12]}.",
+                generation=str(now.generation),
+            )
         self._install(Serving(worker, bundle, manifest, now.active_since))
         return now
 
@@ -260,10 +261,12 @@ class ModelRunner:
             bundle = self._live.active
             try:
                 worker, manifest = await self._load(bundle)
-            except AgentError as error:
+            except Exception as error:  # whatever it was, giving up would leave the model dead for good
+                if not isinstance(error, AgentError):
+                    logger.exception("model %s: bundle %s does not load", self.model, bundle[:12])
                 self._deaths += 1
                 delay_s = _backoff_s(self._deaths)
-                self._note("load_failed", f"{error} Next attempt in {delay_s:g} s.", reason=error.reason)
+                self._note("load_failed", f"{error} Next attempt in {delay_s:g} s.", reason=reason_of(error))
                 # A trial that does not even load again has died again.
                 now, action = await self._apply(machine.WorkerDied(since), recorded=False)
                 if action in {Action.RETURN, Action.STOP}:

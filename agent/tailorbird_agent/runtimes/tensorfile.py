@@ -46,7 +46,16 @@ def read(path: Path) -> TensorFile:
         metadata = header.pop("__metadata__", {})
         entries = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
         return TensorFile({name: _view(data, 8 + length, entry) for name, entry in entries}, metadata)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (
+        OSError,
+        ArithmeticError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        struct.error,
+    ) as error:
         raise ModuleInvalidError(f"{path.name} is not a tensor file: {error}") from error
 
 

@@ -62,6 +62,10 @@ def load_ladder(plan: ServePlan) -> tuple[dict[str, ResidentRung], tuple[RungChe
         raise WorkerError("MODULE_INVALID", str(error)) from error
     except MemoryError as error:
         raise WorkerError("OUT_OF_MEMORY", f"{plan.model} does not fit in memory: {error}") from error
+    except WorkerError:
+        raise
+    except Exception as error:  # runtimes and modules fail in ways of their own
+        raise WorkerError("MODULE_INVALID", f"{plan.model} does not load: {error!r}") from error
     return rungs, tuple(checks)
 
 

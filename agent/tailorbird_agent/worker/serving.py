@@ -217,6 +217,8 @@ class ServingWorker:
         future: asyncio.Future[Message] = self._loop.create_future()
         try:
             self._process.send(message, descriptors)
+        except ValueError as error:
+            raise WorkerError("MODULE_INVALID", f"the plan of {self.plan.model} is too large: {error}") from error
         except OSError as error:
             raise WorkerError("WORKER_DIED", f"worker {self.pid} does not read its messages: {error}") from error
         if timeout_s is None:

@@ -61,5 +61,15 @@ def test_every_reason_reaches_the_wire_with_code_text_and_fix(reason: str) -> No
     assert retry.retry_delay.ToMilliseconds() == 1500
 
 
+@pytest.mark.parametrize("letter", ["x", "\u00e9", "\u6a21", "%", "\U0001f426"])
+def test_what_is_found_is_cut_so_that_grpc_delivers_the_reason(letter: str) -> None:
+    error = AgentError("MANIFEST_INVALID", letter * 500_000, first=letter * 500_000, second=letter * 500_000)
+    _, text, metadata = wire.status_of(error)
+    encoded = sum(1 if 0x20 <= byte < 0x7F and byte != 0x25 else 3 for byte in text.encode())
+    assert encoded + 4 * len(dict(metadata)[wire.DETAILS_KEY]) / 3 < 8 * 1024
+    assert text.startswith(CATALOGUE["MANIFEST_INVALID"].text)
+    assert text.endswith("...")
+
+
 def test_a_setting_that_is_wrong_says_what_and_how_to_mend_it() -> None:
     assert str(ConfigError("the port is taken", fix="choose another")) == "the port is taken\nfix: choose another"
