@@ -16,6 +16,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from tailorbird_agent.errors import StoreError
 from tailorbird_agent.store.filesystem import Filesystem
 from tailorbird_agent.store.records import Record
 
@@ -61,24 +62,26 @@ class EventLog:
         self._grown = asyncio.Event()
         self._segment, self._size, self.last_sequence = self._open()
         reserved = self._record.load()
-        self._reserved = int(reserved.get("sequence", 0))
+        sequence = reserved.get("sequence", 0)
+        self._reserved = sequence if isinstance(sequence, int) else 0
         if reserved.get("boot_id") != self._boot_id:
+            # Numbers up to the reserved one may be taken, and with that none is left of them: the next event reserves.
             self.last_sequence = max(self.last_sequence, self._reserved)
-            self._reserve()
+            self._reserved = self.last_sequence
 
     def append(self, kind: str, model: str = "", message: str = "", details: Mapping[str, str] | None = None) -> Event:
         """Record an event and wake those who watch."""
-        if self.last_sequence >= self._reserved:
-            self._reserve()
         event = Event(self.last_sequence + 1, self._wall(), kind, model, message, details or {})
         line = json.dumps(asdict(event), separators=(",", ":")).encode() + b"\n"
-        if self._segment is None or self._size + len(line) > SEGMENT_BYTES:
-            self._segment, self._size = self._rotate(event.sequence), 0
         try:
+            if self.last_sequence >= self._reserved:
+                self._reserve()
+            if self._segment is None or self._size + len(line) > SEGMENT_BYTES:
+                self._segment, self._size = self._rotate(event.sequence), 0
             self.files.append(self._segment, line)
-        except OSError as error:
+        except (OSError, StoreError) as error:
             # A full disk must not stop serving. The line may be torn: what follows goes to a segment of its own.
-            logger.warning("event not recorded (%s): %s", error.strerror, line.decode().rstrip())
+            logger.warning("event not recorded (%s): %s", error, line.decode().rstrip())
             self._segment = None
             return event
         self._size += len(line)
@@ -142,7 +145,7 @@ class EventLog:
         self._reserved = self.last_sequence + RESERVED
 
     def _segments(self) -> Sequence[Path]:
-        return sorted(self.folder.glob("*.jsonl"))
+        return sorted(path for path in self.folder.glob("*.jsonl") if path.stem.isdecimal())
 
 
 def _events(segment: Path) -> list[Event]:
@@ -156,9 +159,10 @@ def _events(segment: Path) -> list[Event]:
 
 def _event(line: bytes) -> Event | None:
     try:
-        return Event(**json.loads(line))
-    except (ValueError, TypeError):  # a block lost in a power cut
+        event = Event(**json.loads(line))
+    except (ValueError, TypeError, RecursionError):  # a block lost in a power cut
         return None
+    return event if isinstance(event.sequence, int) else None
 
 
 def _first(segment: Path) -> int:

@@ -24,8 +24,12 @@ class Ledger:
         self._record = Record(root / "state.json", SCHEMA, filesystem)
         self._lock = threading.Lock()
         data = self._record.load()
-        self._deployments = {row["model"]: _deployment(row) for row in data.get("deployments", ())}
-        self._token: int = data.get("fencing_token", 0)
+        try:
+            self._deployments = {row["model"]: _deployment(row) for row in data.get("deployments", ())}
+            self._token = int(data.get("fencing_token", 0))
+        except (KeyError, TypeError, ValueError):  # JSON still, but damaged
+            self._record.put_aside()
+            self._deployments = {}
         if self._record.set_aside:
             # The count is lost; the clock is far above any number of leases one device can have granted.
             self._token = int(time.time())

@@ -141,9 +141,11 @@ class Blobs:
         if not self.stat(sha256).complete:
             self.files.unlink(self._part(sha256))
             self.begin(sha256, len(data))
-            for start in range(0, max(len(data), 1), MAX_CHUNK_BYTES):
-                self.append(sha256, len(data), start, data[start : start + MAX_CHUNK_BYTES])
-            self.end(sha256)
+            try:
+                for start in range(0, max(len(data), 1), MAX_CHUNK_BYTES):
+                    self.append(sha256, len(data), start, data[start : start + MAX_CHUNK_BYTES])
+            finally:
+                self.end(sha256)
         return sha256
 
     def end(self, sha256: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,9 @@ def mark(blobs: Blobs, bundles: Iterable[str]) -> frozenset[str]:
     marked = set()
     for bundle in bundles:
         marked.add(bundle)
-        marked.update(_digests(json.loads(blobs.path(bundle).read_bytes())))
+        # A manifest the disk damaged names nothing, and is never loaded: a blob is verified first.
+        with suppress(ValueError):
+            marked.update(_digests(json.loads(blobs.path(bundle).read_bytes())))
     return frozenset(marked)
 
 

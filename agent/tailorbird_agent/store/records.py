@@ -31,15 +31,19 @@ class Record:
                 return data
         except FileNotFoundError:
             return {}
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
+        self.put_aside()
+        return {}
+
+    def put_aside(self) -> None:
+        """Keep the file beside under another name, and start without one."""
         number = 0
         while (aside := self.path.with_name(f"{self.path.name}.unreadable-{number}")).exists():
             number += 1
         self.files.rename(self.path, aside)
         self.files.sync_folder(aside.parent)
         self.set_aside = aside
-        return {}
 
     def save(self, data: dict[str, Any]) -> None:
         """Replace the record; when this returns it is on the disk.

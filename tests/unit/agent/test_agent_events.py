@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from pathlib import Path
+
+import pytest
 
 from tailorbird_agent import events
 from tailorbird_agent.events import Event, EventLog
@@ -116,3 +119,35 @@ def test_a_full_disk_loses_the_event_and_nothing_else(tmp_path: Path) -> None:
     log.append("b")
     assert [event.kind for event in log.read(0)[0]] == ["a", "b"]
     assert [event.kind for event in EventLog(tmp_path).read(0)[0]] == ["a", "b"]
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_fails_when_numbers_are_reserved_loses_the_event_and_nothing_else(
+    tmp_path: Path, error: int
+) -> None:
+    class Failing(Filesystem):
+        failing = True
+
+        def step(self, operation: str, path: Path) -> None:
+            if self.failing and operation != "make_folder":
+                raise OSError(error, os.strerror(error))
+
+    files = Failing()
+    log = EventLog(tmp_path, files)
+    log.append("lost")
+    files.failing = False
+    log.append("kept")
+    assert [(event.sequence, event.kind) for event in log.read(0)[0]] == [(1, "kept")]
+
+
+def test_lines_and_files_that_are_not_events_are_passed_over(tmp_path: Path) -> None:
+    log = EventLog(tmp_path)
+    log.append("a")
+    segment = next((tmp_path / "events").glob("*.jsonl"))
+    damage = b'{"sequence": "2", "time_s": 1, "kind": "x"}\n5\nnull\n' + b"[" * 100_000 + b'\n{"sequ'
+    segment.write_bytes(segment.read_bytes() + damage)
+    (segment.parent / "notes.jsonl").write_text("mine\n")
+    (segment.parent / "reserved.json").write_text('{"schema": "tailorbird.agent-events/1", "sequence": "x"}')
+    log = EventLog(tmp_path)
+    log.append("b")
+    assert [(event.sequence, event.kind) for event in log.read(0)[0]] == [(1, "a"), (2, "b")]

@@ -197,7 +197,22 @@ def test_the_ledger_comes_back_as_it_was(tmp_path: Path) -> None:
     assert again.next_fencing_token() > max(tokens)
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"schema": "tailorbird.agent-state/9"}', b"\xff\x00"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"[" * 100_000,
+        b'{"schema": "tailorbird.agent-state/9"}',
+        b'{"schema": "tailorbird.agent-state/1", "deployments": 5}',
+        b'{"schema": "tailorbird.agent-state/1", "deployments": [{"model": "m", "phase": "comnitted"}]}',
+        b'{"schema": "tailorbird.agent-state/1", "deployments": [{"model": "m", "phasf": "committed"}]}',
+        b'{"schema": "tailorbird.agent-state/1", "fencing_token": "x"}',
+        b"\xff\x00",
+    ],
+    ids=range(10),
+)
 def test_an_unreadable_ledger_is_kept_aside_and_tokens_still_grow(tmp_path: Path, damage: bytes) -> None:
     for _ in range(5):
         Ledger(tmp_path).next_fencing_token()
@@ -207,3 +222,24 @@ def test_an_unreadable_ledger_is_kept_aside_and_tokens_still_grow(tmp_path: Path
     assert ledger.set_aside.read_bytes() == damage
     assert ledger.next_fencing_token() > 5
     assert Ledger(tmp_path).set_aside is None
+
+
+def test_a_manifest_the_disk_damaged_does_not_stop_collection(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path)
+    bundle, stray = blobs.put(b'{"rungs": []}'), blobs.put(b"stray")
+    (blobs.folder / bundle).write_bytes(b'{"rungs": [')
+    marked = gc.mark(blobs, [bundle])
+    assert gc.collect(blobs, marked, now_s=2e10, grace_s=0).blobs == 1
+    assert not blobs.stat(stray).complete
+
+
+def test_a_manifest_that_does_not_fit_leaves_no_room_promised(tmp_path: Path) -> None:
+    class Full(Filesystem):
+        def step(self, operation: str, path: Path) -> None:
+            if operation == "append":
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    blobs = Blobs(tmp_path, Full())
+    with pytest.raises(StoreError, match="No space left"):
+        blobs.put(b"{}")
+    assert blobs.uploading() == frozenset()
