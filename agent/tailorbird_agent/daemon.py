@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 CONTROL_SERVICE = "tailorbird_api.agent.v1.AgentService"
 INFERENCE_SERVICE = "inference.GRPCInferenceService"
-#: Streams (watchers) are cut after this long at the end; inference gets the configured drain time.
+#: Streams (watchers) are cut so long after the last change; changes and inference get the configured drain time.
 CONTROL_GRACE_S = 0.5
 #: Calls on their way when the end begins are waited for: until none came for so long, and no longer than the limit.
 DOOR_QUIET_S, DOOR_LIMIT_S = 0.02, 0.3
@@ -171,17 +171,15 @@ class Daemon:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         drain_s = self._config.drain_timeout_s
         await self._door.close(quiet_s=DOOR_QUIET_S, limit_s=DOOR_LIMIT_S)
-        stopping = [
-            asyncio.create_task(server.stop(grace_s))
-            for server, grace_s in ((self._inference, drain_s), (self._control, CONTROL_GRACE_S))
-        ]
+        stopping = [asyncio.create_task(server.stop(drain_s)) for server in (self._inference, self._control)]
         await asyncio.sleep(0)
         self._door.turn_away()
-        await asyncio.gather(*stopping)
         try:
             await asyncio.wait_for(self._replies.finish(), drain_s)
         except TimeoutError:
             logger.warning("a change was still under way after %g s", drain_s)
+        await self._control.stop(CONTROL_GRACE_S)
+        await asyncio.gather(*stopping)
         await asyncio.gather(self.models.shut_down(), self._bench.stop())
         self.events.append("stopped", message="agent stopped")
 

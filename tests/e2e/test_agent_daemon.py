@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -208,6 +209,31 @@ def test_sigterm_lets_requests_in_flight_finish(tmp_path: Path) -> None:
     status, errors = agent.stop()
     assert (status, errors) == (0, "")
     assert not (agent.state / "control.sock").exists()
+
+
+def test_sigterm_during_an_activation_lets_it_end_and_tells_its_caller(tmp_path: Path) -> None:
+    agent = Agent(tmp_path / "s")
+    bundle = make_bundle(2)
+    agent.push(bundle)
+    watch = agent.control.WatchEvents(api.WatchEventsRequest(since_sequence=1_000_000), timeout=TIMEOUT)
+    request = api.ActivateBundleRequest(bundle_sha256=bundle.sha256, commit=True)
+    activation = agent.control.ActivateBundle.future(request, timeout=TIMEOUT)
+    while not (workers := children(agent.pid)):
+        assert agent.process.poll() is None
+    os.kill(workers[0], signal.SIGSTOP)
+    agent.process.terminate()
+    # Longer than a stream may outlive the end of the last change.
+    with pytest.raises(subprocess.TimeoutExpired):
+        agent.process.wait(1.0)
+    os.kill(workers[0], signal.SIGCONT)
+    assert activation.result().deployment.active_sha256 == bundle.sha256
+    assert watch.code() is grpc.StatusCode.UNAVAILABLE
+    assert agent.stop() == (0, "")
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def test_sigterm_under_load_turns_requests_away_in_words_clients_retry(tmp_path: Path) -> None:

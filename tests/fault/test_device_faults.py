@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tailorbird import wire
 from tailorbird.cache import sha256_of
 from tailorbird.device import Device, LocalAgent
 from tailorbird.errors import BundleError, DeviceError, DeviceUnreachableError, LeaseError
@@ -212,12 +213,37 @@ class TestLease:
             with device.lease("early") as early:
                 stale = early.token
             with device.lease("next"):
-                from tailorbird import wire
-
                 request = wire.requests.RunBenchmarkRequest(fencing_token=stale, names=["stream-triad"])
                 with pytest.raises(LeaseError) as caught:
                     device._transport.call("RunBenchmark", request, what="late", timeout_s=10, retry=False)
                 assert caught.value.reason in {"LEASE_LOST", "LEASE_HELD", "LEASE_REQUIRED"}
+
+
+class TestLeaving:
+    def test_an_agent_that_is_stopping_counts_as_gone(self, agent: LocalAgent):
+        errors: list[DeviceError] = []
+
+        def ask_until_it_fails() -> None:
+            with Device.connect(agent.control) as device:
+                connected.release()
+                try:
+                    while True:
+                        device._transport.call(
+                            "ListBundles", wire.requests.ListBundlesRequest(), what="ask", timeout_s=10, retry=False
+                        )
+                except DeviceError as error:
+                    errors.append(error)
+
+        connected = threading.Semaphore(0)
+        threads = [threading.Thread(target=ask_until_it_fails) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            connected.acquire()
+        agent.stop()
+        for thread in threads:
+            thread.join()
+        assert [type(error) for error in errors] == [DeviceUnreachableError] * 4
 
 
 def _wait_until_lost(lease) -> LeaseError:
