@@ -37,7 +37,8 @@ def build_library(folder: Path, name: str, body: str) -> Path:
     """Compile a shared library whose constructor has this body: loading it is enough to be hurt."""
     source = folder / f"{name}.c"
     source.write_text(
-        f"#include <stdlib.h>\n#include <signal.h>\n#include <unistd.h>\n__attribute__((constructor)) static void enter(void) {{ {body} }}\n"
+        "#include <stdlib.h>\n#include <signal.h>\n#include <unistd.h>\n"
+        f"__attribute__((constructor)) static void enter(void) {{ {body} }}\n"
     )
     library = folder / name  # without a suffix, as a blob
     subprocess.run(["gcc", "-O0", "-shared", "-fPIC", "-o", library, source], check=True)
