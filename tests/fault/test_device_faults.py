@@ -65,6 +65,7 @@ class CuttingProxy:
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._threads[0].join(10)  # from here on there are no new connections
         for end in self._sockets:
             self._shut(end)
         for thread in self._threads:
