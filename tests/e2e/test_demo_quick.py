@@ -28,8 +28,7 @@ def tailorbird(home, *arguments, timeout=900):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_the_demo_runs_every_stage_and_its_artifacts_serve_the_separate_commands(tmp_path_factory):
-    home = tmp_path_factory.mktemp("d")
+def test_the_demo_runs_every_stage_and_its_artifacts_serve_the_separate_commands(home):
     code, result = tailorbird(home, "demo", "--quick", "-o", str(home / "out"))
     assert code == 0, result
     run = result["run"]
@@ -64,11 +63,13 @@ def test_the_demo_runs_every_stage_and_its_artifacts_serve_the_separate_commands
     code, cached = tailorbird(home, "demo", "--quick", "-o", str(home / "out2"))
     assert code == 0
     assert [s["name"] for s in cached["run"]["stages"] if s["cached"]] == [*STAGES[:3], "search", "compile"]
-    stop_agent(home)
 
 
-def stop_agent(home):
-    """The agent that the last commands started outlives them by design."""
+@pytest.fixture
+def home(tmp_path_factory):
+    """A folder of its own; the agent that the last commands started outlives them by design, so it is ended here."""
+    home = tmp_path_factory.mktemp("d")
+    yield home
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
         if "tailorbird_agent" in words and str(home / "a") in words:

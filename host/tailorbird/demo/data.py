@@ -43,10 +43,10 @@ def mirror(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     return images.flip(3) if int(torch.randint(2, (1,), generator=random)) else images
 
 
-def cifar10(data: Path, *, train: int = 2000, validation: int = 1000, test: int = 1000, seed: int = 0) -> Splits:
+def cifar10(data: Path, *, train: int = 8000, validation: int = 1000, test: int = 1000, seed: int = 0) -> Splits:
     """A random part of CIFAR-10 from DATA/cifar10.zip (`train/<class>/*.png`, `test/<class>/*.png`), normalised.
 
-    Train and validation are disjoint parts of the archive's training images; test is from its test images.
+    Validation and test are disjoint parts of the archive's test images: the published weights have seen all the others.
 
     Raises:
         MissingFileError: there is no cifar10.zip.
@@ -72,15 +72,17 @@ def _read(files: zipfile.ZipFile, train: int, validation: int, test: int, random
         for part in ("train", "test")
     }
     classes = sorted({name.split("/")[-2] for name in names["train"]})
-    if len(classes) != 10 or len(names["train"]) < train + validation or len(names["test"]) < test:
+    if len(classes) != 10 or len(names["train"]) < train or len(names["test"]) < validation + test:
         raise UsageError(
             f"{files.filename} does not hold CIFAR-10",
             why=f"found {len(classes)} classes, {len(names['train'])} training and {len(names['test'])} test images",
             fix="the archive must hold train/<class>/*.png and test/<class>/*.png",
         )
-    chosen = random.permutation(names["train"])[: train + validation]
-    tested = random.permutation(names["test"])[:test]
-    first, second, third = (_images(files, part, classes) for part in (chosen[:train], chosen[train:], tested))
+    chosen = random.permutation(names["train"])[:train]
+    unseen = random.permutation(names["test"])[: validation + test]
+    first, second, third = (
+        _images(files, part, classes) for part in (chosen, unseen[:validation], unseen[validation:])
+    )
     return Splits(first, second, third, augment=mirror)
 
 

@@ -53,7 +53,7 @@ class Stage:
 
     def found(self, name: str, words: str, value: float | None = None) -> None:
         """Note a result."""
-        self.figures.append(Figure(name, words, value))
+        self.figures.append(Figure(name, words, None if value is None else float(value)))
 
 
 class Demo:
