@@ -2,7 +2,10 @@
 
     import tailorbird as tb
     net = tb.elastic(model, example_inputs)
-    ladder = tb.search(net, accuracy=..., latency=..., slo_us=25_000)
+    table = tb.accuracy_table(net, validation_loader)
+    board = tb.local()
+    ladder = tb.search(net, accuracy=table, latency=tb.latency_model(net, board), slo="25ms")
+    served = board.deploy(ladder, inputs=images)
 
 Every name is imported when it is first used: `import tailorbird` itself loads neither torch nor a runtime.
 """
@@ -16,45 +19,56 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tailorbird.device import Device, Devices
-    from tailorbird.device.local import local
     from tailorbird.errors import TailorbirdError
-    from tailorbird.search.search import search
+    from tailorbird.flow.board import Board, Boards, NetLadder, Served
+    from tailorbird.flow.board import local_board as local
+    from tailorbird.flow.board import search_net as search
+    from tailorbird.flow.latency import latency_model
     from tailorbird.supernet import SearchSpace, SuperNet
     from tailorbird.supernet.accuracy_table import AccuracyTable, accuracy_table
     from tailorbird.supernet.elastic import elastic
     from tailorbird.types import Config, Ladder, Rung
 
-    devices: Devices
+    devices: Boards
 
+#: Public name -> (module, name there).
 _HOMES = {
-    "AccuracyTable": "tailorbird.supernet.accuracy_table",
-    "Config": "tailorbird.types",
-    "Device": "tailorbird.device",
-    "Devices": "tailorbird.device",
-    "Ladder": "tailorbird.types",
-    "Rung": "tailorbird.types",
-    "SearchSpace": "tailorbird.supernet",
-    "SuperNet": "tailorbird.supernet",
-    "TailorbirdError": "tailorbird.errors",
-    "accuracy_table": "tailorbird.supernet.accuracy_table",
-    "elastic": "tailorbird.supernet",
-    "local": "tailorbird.device",
-    "search": "tailorbird.search",
+    "AccuracyTable": ("tailorbird.supernet.accuracy_table", "AccuracyTable"),
+    "Board": ("tailorbird.flow.board", "Board"),
+    "Config": ("tailorbird.types", "Config"),
+    "Device": ("tailorbird.device", "Device"),
+    "Devices": ("tailorbird.device", "Devices"),
+    "Ladder": ("tailorbird.types", "Ladder"),
+    "NetLadder": ("tailorbird.flow.board", "NetLadder"),
+    "Rung": ("tailorbird.types", "Rung"),
+    "SearchSpace": ("tailorbird.supernet", "SearchSpace"),
+    "Served": ("tailorbird.flow.board", "Served"),
+    "SuperNet": ("tailorbird.supernet", "SuperNet"),
+    "TailorbirdError": ("tailorbird.errors", "TailorbirdError"),
+    "accuracy_table": ("tailorbird.supernet.accuracy_table", "accuracy_table"),
+    "elastic": ("tailorbird.supernet", "elastic"),
+    "latency_model": ("tailorbird.flow.latency", "latency_model"),
+    "local": ("tailorbird.flow.board", "local_board"),
+    "search": ("tailorbird.flow.board", "search_net"),
 }
 
 __all__ = [
     "AccuracyTable",
+    "Board",
     "Config",
     "Device",
     "Devices",
     "Ladder",
+    "NetLadder",
     "Rung",
     "SearchSpace",
+    "Served",
     "SuperNet",
     "TailorbirdError",
     "accuracy_table",
     "devices",
     "elastic",
+    "latency_model",
     "local",
     "search",
 ]
@@ -62,11 +76,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "devices":
-        from tailorbird.device import Devices
-
-        value: Any = Devices()
+        value: Any = importlib.import_module("tailorbird.flow.board").Boards()
     elif name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
+        home, own_name = _HOMES[name]
+        value = getattr(importlib.import_module(home), own_name)
     else:
         raise AttributeError(f"module 'tailorbird' has no attribute {name!r}")
     globals()[name] = value
@@ -82,8 +95,8 @@ class _Package(ModuleType):
 
     @property
     def search(self) -> Any:
-        """tailorbird.search.search."""
-        return importlib.import_module("tailorbird.search").search
+        """tailorbird.flow.board.search_net."""
+        return importlib.import_module("tailorbird.flow.board").search_net
 
     @search.setter
     def search(self, _module: ModuleType) -> None:

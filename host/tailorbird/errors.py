@@ -41,7 +41,8 @@ class TailorbirdError(Exception):
         self.reason = reason or self.default_reason
 
     def __str__(self) -> str:
-        return "\n".join(line for line in (self.what, self.why and f"why: {self.why}", self.fix and f"fix: {self.fix}") if line)
+        lines = (self.what, self.why and f"why: {self.why}", self.fix and f"fix: {self.fix}")
+        return "\n".join(line for line in lines if line)
 
 
 class UsageError(TailorbirdError):

@@ -8,7 +8,7 @@ from math import isinf
 from typing import Protocol
 
 
-class Cause(str, enum.Enum):
+class Cause(enum.StrEnum):
     """What made a policy change the rung."""
 
     SPEED = "speed"  # the silicon runs slower or faster than profiled: clock, heat, memory bandwidth

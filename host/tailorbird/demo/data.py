@@ -22,10 +22,10 @@ def digits(*, seed: int = 0) -> Splits:
     """scikit-learn's 1,797 handwritten digits, upscaled from 8x8 to 32x32: images (N, 1, 32, 32), labels 0-9."""
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    images = torch.from_numpy(bunch.images.astype(np.float32))[:, None]  # values 0..16
+    pixels, classes = load_digits(return_X_y=True)
+    images = torch.from_numpy(pixels.astype(np.float32)).reshape(-1, 1, 8, 8)  # values 0..16
     images = functional.interpolate(images, size=(32, 32), mode="bilinear", align_corners=False) / 8 - 1
-    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    labels = torch.from_numpy(classes.astype(np.int64))
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     train, validation, test = ((images[part], labels[part]) for part in (order[:997], order[997:1397], order[1397:]))
     return Splits(train, validation, test, augment=shift)

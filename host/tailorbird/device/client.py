@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,7 @@ class Device:
         self._book = book
 
     @classmethod
-    def connect(cls, address: str | Path, *, timeout_s: float = 5.0, book: LeaseBook | None = None) -> Device:
+    def connect(cls, address: str | Path, *, timeout_s: float = 5.0, book: LeaseBook | None = None) -> Self:
         """Dial an agent at "unix:/dir/control.sock" or "/dir" and read its card.
 
         book: where to write down the leases taken (a db.Store). Raises DeviceUnreachableError, UsageError.
@@ -97,7 +97,7 @@ class Device:
         """Close the connection. The agent keeps running."""
         self._transport.close()
 
-    def __enter__(self) -> Device:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

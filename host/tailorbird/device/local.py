@@ -129,7 +129,12 @@ class LocalAgent:
 
 
 def local(
-    state_dir: Path | None = None, *, start: bool = True, name: str | None = None, book: LeaseBook | None = None
+    state_dir: Path | None = None,
+    *,
+    start: bool = True,
+    name: str | None = None,
+    book: LeaseBook | None = None,
+    kind: type[Device] = Device,
 ) -> Device:
     """The device this program runs on, through its agent: the running one, or a new one when `start` allows it.
 
@@ -141,7 +146,7 @@ def local(
     if address != state:
         _require_private(address)
     try:
-        return Device.connect(address, book=book)
+        return kind.connect(address, book=book)
     except DeviceUnreachableError as error:
         if not start:
             raise DeviceUnreachableError(
@@ -152,10 +157,10 @@ def local(
     except DeviceError:
         # Another program may have started one meanwhile: an agent refuses to share its state folder.
         try:
-            return Device.connect(address, book=book)
+            return kind.connect(address, book=book)
         except DeviceUnreachableError:
             pass
         raise
-    device = Device.connect(address, book=book)
+    device = kind.connect(address, book=book)
     device.agent = agent
     return device

@@ -20,13 +20,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 class Devices:
-    """Names and addresses of devices, kept in the store: `devices["rpi4-1"]` is a connected Device.
+    """Names and addresses of devices, kept in the store: `devices["rpi4-1"]` is a connected Device, or another `kind`.
 
     The store is opened on first use, so that importing the package touches no file.
     """
 
-    def __init__(self, store: Store | None = None) -> None:
+    def __init__(self, store: Store | None = None, *, kind: type[Device] = Device) -> None:
         self._given = store
+        self._kind = kind
 
     @property
     def _store(self) -> Store:
@@ -65,11 +66,11 @@ class Devices:
     def __getitem__(self, name: str) -> Device:
         """Connect to a device by name; "local" starts this machine's agent if need be."""
         if name == LOCAL:
-            device = local(book=self._store.leases)
+            device = local(book=self._store.leases, kind=self._kind)
             self._store.devices.seen(LOCAL, str(device.address), device.card)
             return device
         record = self.get(name)
-        device = Device.connect(record.address, book=self._store.leases)
+        device = self._kind.connect(record.address, book=self._store.leases)
         self._store.devices.seen(name, record.address, device.card)
         return device
 

@@ -29,6 +29,7 @@ from tailorbird.flow.data import Splits
 from tailorbird.flow.search import LADDER_SCHEMA, LadderDocument, SearchOutcome, card_identity
 from tailorbird.flow.workspace import Note, Workspace, silent
 from tailorbird.search import slo_from
+from tailorbird.supernet import SuperNet
 from tailorbird.types import Candidate, Ladder, Measurement, Rung, TimingProtocol
 from tailorbird.ui.document import dump_document
 from tailorbird.ui.units import time_words
@@ -129,7 +130,7 @@ def compile_ladder(
         DeviceError: the agent went away or refused to measure.
     """
     budget = workspace.settings.tune_s if tune_s is None else tune_s
-    runtimes = _runtimes(workspace, device)
+    runtimes = usable_runtimes(workspace, device)
     slo_us = slo_us if slo_us is not None else found.ladder.slo_us
     inputs = {
         "search": found.result.key,
@@ -160,7 +161,8 @@ def open_compiled(result: StageResult) -> CompileOutcome:
     return CompileOutcome(ladder, Bundle.load(result.folder / "bundle"), document, result)
 
 
-def _runtimes(workspace: Workspace, device: Device) -> tuple[str, ...]:
+def usable_runtimes(workspace: Workspace, device: Device) -> tuple[str, ...]:
+    """The runtimes of the settings that the device has. Raises DeviceError when it has none of them."""
     wanted = workspace.settings.runtimes
     usable = tuple(name for name in wanted if device.card.runtime_version(name) is not None)
     if not usable:
@@ -185,9 +187,44 @@ def _compile(
     folder: Path,
     note: Note,
 ) -> None:
-    target = CompileTarget.from_card(device.card)
     examples = [splits.validation[0][k : k + 1] for k in range(_GOLDEN)]
-    subjects = [_subject(found, rung) for rung in found.ladder.rungs]
+    ladder = replace(found.ladder, slo_us=slo_us)
+    made = build_ladder(workspace, found.network.net, ladder, examples, device, runtimes, budget_s, note)
+    made.bundle.save(folder / "bundle")
+    (folder / "compile.json").write_text(dump_document(made.document, indent=1), encoding="utf-8")
+    (folder / "ladder.json").write_text(dump_document(LadderDocument(made.ladder), indent=1), encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BuiltLadder:
+    """The ladder as measured on the device, its bundle, and every build."""
+
+    ladder: Ladder
+    bundle: Bundle
+    document: CompileDocument
+
+
+def build_ladder(
+    workspace: Workspace,
+    net: SuperNet,
+    ladder: Ladder,
+    examples: Sequence[torch.Tensor],
+    device: Device,
+    runtimes: Sequence[str],
+    budget_s: float,
+    note: Note = silent,
+) -> BuiltLadder:
+    """Build, tune, verify, measure and pack the rungs of a ladder; nothing is cached.
+
+    examples: real inputs of batch size 1, which become the golden inputs.
+
+    Raises:
+        CompileError: no runtime can take a rung.
+        GateError: the measured rungs do not make a ladder.
+        DeviceError: the agent went away or refused to measure.
+    """
+    target = CompileTarget.from_card(device.card)
+    subjects = [_subject(net, rung, examples[0]) for rung in ladder.rungs]
     builds: dict[tuple[str, str], Built | BuildRecord] = {}
     tuning = None
     with device.lease() as lease:
@@ -200,18 +237,18 @@ def _compile(
         checked = {key: _checked(key, built, subjects, examples, note) for key, built in builds.items()}
         note("measuring the rungs")
         records = _measured(device, lease, checked, target)
-    rungs, kept, dropped = _choose(found.ladder.rungs, records)
-    ladder = Ladder(found.ladder.model, device.name, tuple(rungs), slo_us)
-    if slo_us is None:
-        ladder = replace(ladder, slo_us=slo_from(ladder))
+    rungs, kept, dropped = _choose(ladder.rungs, records)
+    measured = Ladder(ladder.model, device.name, tuple(rungs), ladder.slo_us)
+    if measured.slo_us is None:
+        measured = replace(measured, slo_us=slo_from(measured))
     by_name = {subject.rung.name: subject for subject in subjects}
     packed = [
         _packed(rung, by_name[old.name], checked[old.name, runtime], examples)
         for rung, (old, runtime) in zip(rungs, kept, strict=True)
     ]
-    bundle = _pack(ladder, packed, subjects[0].captured, examples, device, target).save(folder / "bundle")
+    bundle = _pack(measured, packed, subjects[0].captured, examples, device, target)
     document = CompileDocument(
-        ladder.model,
+        measured.model,
         device.name,
         tuple(
             RungRecord(rung.name, runtime, records[old.name]) for rung, (old, runtime) in zip(rungs, kept, strict=True)
@@ -220,15 +257,14 @@ def _compile(
         tuning,
         bundle.sha256,
         bundle.size_bytes,
-        ladder.slo_us,
+        measured.slo_us,
     )
-    (folder / "compile.json").write_text(dump_document(document, indent=1), encoding="utf-8")
-    (folder / "ladder.json").write_text(dump_document(LadderDocument(ladder), indent=1), encoding="utf-8")
+    return BuiltLadder(measured, bundle, document)
 
 
-def _subject(found: SearchOutcome, rung: Rung) -> _Subject:
-    subnet = found.network.net.extract(rung.config)
-    return _Subject(rung, subnet, capture(subnet, found.network.example))
+def _subject(net: SuperNet, rung: Rung, example: torch.Tensor) -> _Subject:
+    subnet = net.extract(rung.config)
+    return _Subject(rung, subnet, capture(subnet, (example,)))
 
 
 def _plain(runtime: str, subject: _Subject, target: CompileTarget) -> Built | BuildRecord:

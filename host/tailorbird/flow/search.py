@@ -13,23 +13,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tailorbird.cache import StageResult
-from tailorbird.compile.base import CompileTarget, backend
-from tailorbird.compile.capture import capture
-from tailorbird.compile.kernels import kernels_of as kernels_in
-from tailorbird.compile.litert.single_op import single_op_candidate
-from tailorbird.device import Device, Lease
-from tailorbird.errors import DeviceError
+from tailorbird.device import Device
 from tailorbird.flow.artifact import read_document
 from tailorbird.flow.data import Batches, Splits
+from tailorbird.flow.latency import profile_latency, require_runtime
 from tailorbird.flow.network import Network
 from tailorbird.flow.workspace import Note, Workspace, silent
-from tailorbird.predict import KernelSum, Sample, choose_samples
-from tailorbird.profile import KernelsOf, learn_kernels, plan_kernels, profile_kernels, profile_subnets
 from tailorbird.search import Point, choose_rungs, evolve, pareto_front
 from tailorbird.supernet import SuperNet
 from tailorbird.supernet.accuracy import accuracy
 from tailorbird.supernet.accuracy_table import accuracy_table
-from tailorbird.types import Candidate, Config, DeviceCard, Ladder, Rung, TimingProtocol
+from tailorbird.types import DeviceCard, Ladder, Rung
 from tailorbird.ui.document import dump_document
 from tailorbird.ui.run import FrontPoint, PredictionPoint
 
@@ -37,10 +31,6 @@ LADDER_SCHEMA = "tailorbird.ladder/1"
 SEARCH_SCHEMA = "tailorbird.search/1"
 _STAGE = "search"
 _RECALIBRATION_IMAGES = 512
-#: Kernels and subnets are timed on the runtime whose modules take milliseconds to write.
-_RUNTIME = "litert"
-_KERNEL = TimingProtocol("kernel-brief", min_runs=20, min_seconds=0.02, max_seconds=1.0)
-_SUBNET = TimingProtocol("subnet-brief", min_runs=40, min_seconds=0.12, max_seconds=3.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +109,7 @@ def search_ladder(
     """
     options = options or SearchOptions()
     splits.require_shape(network.document.input_shape[1:])
-    _require_runtime(device)
+    require_runtime(device)
     inputs = {
         "network": network.result.key,
         "data": splits.sha256(),
@@ -169,16 +159,6 @@ def _outcome(network: Network, result: StageResult) -> SearchOutcome:
     return SearchOutcome(network, ladder, document, result)
 
 
-def _require_runtime(device: Device) -> None:
-    if device.card.runtime_version(_RUNTIME) is None:
-        raise DeviceError(
-            f"{device.name} cannot time {_RUNTIME} modules",
-            why=f"its runtimes are {', '.join(name for name, _ in device.card.runtimes) or 'none'}",
-            fix="pip install 'tailorbird[agent-litert]' on the device and restart its agent",
-            reason="RUNTIME_MISSING",
-        )
-
-
 def _search(
     workspace: Workspace,
     network: Network,
@@ -190,25 +170,19 @@ def _search(
 ) -> tuple[SearchDocument, Ladder]:
     net, seed = network.net, workspace.settings.seed
     started = time.monotonic()
-    kernels_of = _kernels(network, seed, note)
-    plan = plan_kernels(net.space, kernels_of, cap=options.kernels, seed=seed)
-    with device.lease() as lease:
-        table = profile_kernels(
-            device,
-            plan.specs,
-            single_op_candidate,
-            store=workspace.store,
-            protocol=_KERNEL,
-            lease=lease,
-            on_progress=lambda done, total: note(f"{done} of {total} kernels measured"),
-        )
-        configs = choose_samples(net.space, kernels_of, options.samples, seed=seed)
-        others = _held_out(net, configs, options.held_out, seed)
-        measured = _measure(workspace, network, device, lease, [*configs, *others], note)
-    model = KernelSum(table, kernels_of).calibrated(
-        [Sample(c, measured[c]) for c in configs if c in measured],
-        [Sample(c, measured[c]) for c in others if c in measured],
+    profile = profile_latency(
+        workspace.store,
+        net,
+        network.example,
+        device,
+        identity=network.result.key,
+        kernels=options.kernels,
+        samples=options.samples,
+        held_out=options.held_out,
+        seed=seed,
+        note=note,
     )
+    model = profile.model
     profiled = time.monotonic()
     validation = Batches(splits.validation, 200)
     recalibration = Batches(splits.train, 128)
@@ -241,67 +215,24 @@ def _search(
     ladder = Ladder(network.name, device.name, tuple(_rung(net, i, p) for i, p in enumerate(chosen)), slo_us)
     document = SearchDocument(
         device=device.name,
-        kernels_measured=len(table.times),
-        kernels_reachable=plan.reachable,
-        kernels_failed=len(table.failures),
+        kernels_measured=profile.kernels_measured,
+        kernels_reachable=profile.kernels_reachable,
+        kernels_failed=profile.kernels_failed,
         latency_error=model.error.mape / 100 if model.error else None,
         latency_rank=model.error.spearman if model.error else None,
         accuracy_error=judge.error,
         evaluated=len(points),
         front=_front(points),
         predictions=tuple(
-            PredictionPoint(c.key, model.predict_us(c), measured[c], held_out=c in others)
-            for c in [*configs, *others]
-            if c in measured
+            PredictionPoint(sample.config.key, model.predict_us(sample.config), sample.cpu_us, held_out=held_out)
+            for samples, held_out in ((profile.calibration, False), (profile.held_out, True))
+            for sample in samples
         ),
         profile_s=profiled - started,
         accuracy_s=judged - profiled,
         search_s=searched - judged,
     )
     return document, ladder
-
-
-def _kernels(network: Network, seed: int, note: Note) -> KernelsOf:
-    note("listing kernels")
-    net, example = network.net, network.example
-    return learn_kernels(net.space, lambda config: kernels_in(net.extract(config), example), seed=seed)
-
-
-def _held_out(net: SuperNet, taken: Sequence[Config], count: int, seed: int) -> list[Config]:
-    """Random subnets that took no part in the calibration."""
-    found: list[Config] = []
-    for number in range(20 * count):
-        config = net.space.sample(10_000 + seed + number)
-        if config not in taken and config not in found:
-            found.append(config)
-        if len(found) == count:
-            break
-    return found
-
-
-def _measure(
-    workspace: Workspace, network: Network, device: Device, lease: Lease, configs: Sequence[Config], note: Note
-) -> dict[Config, float]:
-    """Median on-CPU microseconds of whole subnets; those that fail to run are left out."""
-    target = CompileTarget.from_card(device.card)
-    writer = backend(_RUNTIME)
-
-    def build(config: Config) -> Candidate:
-        built = writer.build(capture(network.net.extract(config), network.example), target)
-        return Candidate(built.kind, built.module, built.inputs, config.key)
-
-    found = profile_subnets(
-        device,
-        network.result.key,
-        configs,
-        build,
-        store=workspace.store,
-        runtime=_RUNTIME,
-        protocol=_SUBNET,
-        lease=lease,
-        on_progress=lambda done, total: note(f"{done} of {total} subnets measured"),
-    )
-    return {config: measurement.cpu_median_us for config, measurement in found.items() if measurement.ok}
 
 
 def _with_full(net: SuperNet, shortlist: Sequence[Point], points: Sequence[Point]) -> list[Point]:

@@ -47,6 +47,7 @@ def elastic(
         graph = trace_rigid(weights, example_inputs, Pin("self-check", "outputs differ at another batch size"))
         net = _assemble(name, weights, graph, options)
     net.report = replace(net.report, notes=(*net.report.notes, *_compare(net, expected, example_inputs)))
+    net.example_inputs = tuple(value.detach().clone() for value in example_inputs)
     return net.eval()
 
 

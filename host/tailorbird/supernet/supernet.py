@@ -74,6 +74,8 @@ class SuperNet(nn.Module):
         self.orders = dict(orders)
         self.report = report
         self.options = options
+        #: What elastic() was called with; later stages compile subnets for inputs of these shapes.
+        self.example_inputs: tuple[Tensor, ...] = ()
         self._groups = {group.name: group for group in graph.groups}
         self._blocks = {block.name: block for block in graph.blocks}
         self._plans: Recent[tuple[Config, Mode], Plan] = Recent(_PLANS)

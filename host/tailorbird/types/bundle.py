@@ -69,7 +69,10 @@ class ManifestRung:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Manifest v1. golden_inputs is a safetensors blob with `input.<k>.<name>`; signatures stay empty until signing lands."""
+    """Manifest v1.
+
+    golden_inputs: a safetensors blob with `input.<k>.<name>`; signatures: empty until signing lands.
+    """
 
     model: str
     compatible: Compatible

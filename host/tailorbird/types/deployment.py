@@ -10,7 +10,7 @@ from tailorbird.types.device import DeviceCard, Sensors
 from tailorbird.types.measurement import Measurement
 
 
-class DeploymentState(str, enum.Enum):
+class DeploymentState(enum.StrEnum):
     """Where a model stands on a device."""
 
     ABSENT = "absent"

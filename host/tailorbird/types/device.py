@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One sensor: its name with the unit in it (`temperature_c`, `frequency_hz`), the value or None, where it was read."""
+    """One sensor: its name with the unit in it (`temperature_c`), the value or None, where it was read."""
 
     name: str
     value: float | None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tailorbird.types.tensor import TensorSpec
 
 
-class Verdict(str, enum.Enum):
+class Verdict(enum.StrEnum):
     """Whether a batch of timings can be trusted."""
 
     OK = "ok"
@@ -19,7 +19,7 @@ class Verdict(str, enum.Enum):
     UNSTABLE = "unstable"  # the timings drift from the first third to the last
 
 
-class ModuleKind(str, enum.Enum):
+class ModuleKind(enum.StrEnum):
     """How the agent loads and calls a candidate."""
 
     TVM_KERNEL = "tvm-kernel"  # a shared library whose `main` takes DLTensors (a MetaSchedule candidate)
@@ -29,7 +29,10 @@ class ModuleKind(str, enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One module to be timed. `args` are all DLTensor arguments for a kernel (outputs included), the inputs for a model."""
+    """One module to be timed.
+
+    args: all DLTensor arguments of a kernel, outputs included; the inputs of a model.
+    """
 
     kind: ModuleKind
     module: bytes
@@ -39,7 +42,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class TimingProtocol:
-    """Stop after both min_runs and min_seconds are reached, or at max_seconds; threads is the runtime's thread count."""
+    """Stop after both min_runs and min_seconds are reached, or at max_seconds; threads: of the runtime."""
 
     mode: str
     min_runs: int
