@@ -15,8 +15,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code, which the console script hands to the shell."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     # OpenMP's threads spin while they wait for each other. On a machine that does anything else beside, the one that
-    # lost its core makes the others burn theirs: training took ten times as long. Read when torch is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # lost its core makes the others burn theirs: training took ten times as long. Not to spin at all costs a quarter on
+    # an idle machine; a spin of a few microseconds costs neither. Read when torch is first imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
         from tailorbird.cli.app import run
     except ModuleNotFoundError as error:

@@ -20,13 +20,13 @@ class BurstPlan:
 class DemoPlan:
     """The demo's parts. Training is planned in steps, not seconds: a busy machine takes longer for the same network."""
 
-    base_steps: int = 110
-    tuning_steps: int = 130
+    base_steps: int = 90
+    tuning_steps: int = 110
     tuning_batch: int = 24
     tuning_lr: float = 0.06
     tuning_limit_s: float = 600.0
-    tvm_s: float = 15.0
-    serve_s: float = 24.0
+    tvm_s: float = 9.0
+    serve_s: float = 20.0
     rate_hz: float = 20.0
     search: SearchOptions = field(default_factory=SearchOptions)
     bursts: tuple[BurstPlan, ...] = (BurstPlan(0.2, 0.45, 2), BurstPlan(0.6, 0.85, 3))

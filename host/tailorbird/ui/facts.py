@@ -20,6 +20,25 @@ _UNITS = {
     "_w": "W",
 }
 
+#: Beginnings of the features that decide how fast a network runs.
+_VECTOR = (
+    "sse4",
+    "fma",
+    "f16c",
+    "avx",
+    "amx",
+    "asimd",
+    "neon",
+    "sve",
+    "sme",
+    "fphp",
+    "i8mm",
+    "bf16",
+    "rvv",
+    "vnni",
+    "vfpv",
+)
+
 
 def card_facts(card: DeviceCard) -> tuple[tuple[str, str], ...]:
     """What does not change: (name, words) pairs in the order they are shown."""
@@ -30,12 +49,21 @@ def card_facts(card: DeviceCard) -> tuple[tuple[str, str], ...]:
         ("cores", str(card.cores)),
         ("caches", caches or UNAVAILABLE),
         ("memory", byte_words(card.memory_bytes)),
-        ("ISA features", " ".join(card.isa_features) or UNAVAILABLE),
+        ("ISA features", _vector_words(card.isa_features)),
         ("target", f"{card.triple}, {card.libc}"),
         ("kernel", card.kernel),
         ("runtimes", ", ".join(f"{name} {version}" for name, version in card.runtimes) or "none"),
         ("agent", card.agent_version),
     )
+
+
+def _vector_words(features: tuple[str, ...]) -> str:
+    """The vector and matrix extensions by name, the rest by number: a kernel lists a hundred."""
+    vector = [name for name in features if name.startswith(_VECTOR)]
+    others = len(features) - len(vector)
+    if not features:
+        return UNAVAILABLE
+    return " ".join(vector) + (f" and {others} others" if vector else f"{others}")
 
 
 def sensor_facts(sensors: Sensors | None) -> tuple[tuple[str, str], ...]:
