@@ -3,7 +3,7 @@
     python protos/generate.py            write
     python protos/generate.py --check    exit 1 and name the files that differ
 
-Needs the dev extra: grpcio-tools is pinned below 1.81, because newer tools emit code for protobuf 7.
+Needs the dev extra: grpcio-tools is pinned, because it writes its own version into the code.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import warnings
 
 from tailorbird_api.inference import open_inference_pb2 as tailorbird__api_dot_inference_dot_open__inference__pb2
 
-GRPC_GENERATED_VERSION = '1.80.0'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
