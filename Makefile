@@ -42,7 +42,7 @@ demo: $(VENV)/.host
 	$(BIN)/tailorbird demo $(ARGS)
 
 test: $(VENV)/.dev .venv-agent/.done
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.dev .venv-agent/.done oracle
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -35,11 +35,11 @@ class DemoPlan:
 def plan_for(model: str, *, quick: bool = False) -> DemoPlan:
     """The plan for a model; quick: everything really runs, on the smallest budgets that still give a ladder."""
     search = (
-        SearchOptions(kernels=70, samples=4, held_out=4, generations=10, shortlist=10) if quick else SearchOptions()
+        SearchOptions(kernels=40, samples=4, held_out=3, generations=10, shortlist=8) if quick else SearchOptions()
     )
     fine_tune: dict[str, float | int] = {}
     if model == "resnet20-cifar10":  # pretrained to the last tenth of a point: large steps would undo that
         fine_tune = {"tuning_batch": 64, "tuning_lr": 0.01, "tuning_steps": 300}
         search = replace(search, most_loss=0.65)  # ten classes of photographs take more training than this
-    budgets: dict[str, float] = {"tvm_s": 3.0, "serve_s": 6.0} if quick else {}
+    budgets: dict[str, float] = {"tvm_s": 2.0, "serve_s": 5.0} if quick else {}
     return DemoPlan(search=search, **fine_tune, **budgets)  # type: ignore[arg-type]
