@@ -17,7 +17,7 @@ from tailorbird.flow.source import Source, source_sha256
 from tailorbird.flow.workspace import Note, Workspace, silent
 
 SOURCE = "tailorbird.demo.model:make"
-_BATCH = 32
+_BATCH = 24
 _PEAK_RATE = 5e-3
 _WARM_UP = 0.15
 

@@ -22,11 +22,11 @@ class DemoPlan:
 
     base_steps: int = 90
     tuning_steps: int = 110
-    tuning_batch: int = 24
+    tuning_batch: int = 20
     tuning_lr: float = 0.06
     tuning_limit_s: float = 600.0
-    tvm_s: float = 9.0
-    serve_s: float = 20.0
+    tvm_s: float = 7.0
+    serve_s: float = 18.0
     rate_hz: float = 20.0
     search: SearchOptions = field(default_factory=SearchOptions)
     bursts: tuple[BurstPlan, ...] = (BurstPlan(0.2, 0.45, 2), BurstPlan(0.6, 0.85, 3))

@@ -42,7 +42,7 @@ class SearchOptions:
 
     rungs: int = 6
     least: int = 4
-    kernels: int = 80
+    kernels: int = 64
     samples: int = 6
     held_out: int = 6
     population: int = 32
