@@ -92,10 +92,11 @@ class Screen:
         self._err.print(f"[bold]{escape(title):<44}[/bold] {seconds:>8}[dim]{escape(tail)}[/dim]", soft_wrap=True)
 
     def detail(self, tables: Sequence[Table]) -> None:
-        """Tables between stages: on a terminal as they come, nowhere else."""
-        if self.is_terminal:
+        """Tables between stages, as they come: in a pipe they are progress and go to stderr; not under --json."""
+        if not self.as_json:
+            console = self._out if self.is_terminal else self._err
             for table in tables:
-                self._out.print(_drawn(table))
+                console.print(_drawn(table))
 
     def show(self, document: Any, tables: Sequence[Table] = (), notes: Sequence[str] = ()) -> None:
         """The result: `document` (a dataclass or mapping with `schema`) under --json, else tables and notes.

@@ -59,7 +59,7 @@ def card_facts(card: DeviceCard) -> tuple[tuple[str, str], ...]:
 
 def _vector_words(features: tuple[str, ...]) -> str:
     """The vector and matrix extensions by name, the rest by number: a kernel lists a hundred."""
-    vector = [name for name in features if name.startswith(_VECTOR)]
+    vector = [name for name in features if name.startswith(_VECTOR) and name != "smep"]
     others = len(features) - len(vector)
     if not features:
         return UNAVAILABLE
@@ -72,7 +72,13 @@ def sensor_facts(sensors: Sensors | None) -> tuple[tuple[str, str], ...]:
 
 
 def _reading_facts(reading: Reading) -> tuple[str, str]:
-    name, value = reading.name, reading.value
+    # `frequency_hz.cpu0`: the quantity with its unit, and which of several it is.
+    quantity, _, which = reading.name.partition(".")
+    title, words = _quantity_facts(quantity, reading.value)
+    return f"{title} {which}".rstrip(), words
+
+
+def _quantity_facts(name: str, value: float | None) -> tuple[str, str]:
     for suffix, convert in (("_bytes", byte_words), ("_hz", lambda v: f"{count_words(v)}Hz")):
         if name.endswith(suffix):
             return _title(name, suffix), UNAVAILABLE if value is None else convert(value)
