@@ -64,6 +64,13 @@ def test_bundles_change_under_load_without_a_lost_or_wrong_answer(tmp_path: Path
         try:
             for bundle in bundles[1:]:
                 agent.deploy(bundle)
+                seen = [len(client.versions) for client in clients]
+                # The next swap waits until every client was answered by this bundle.
+                while not all(
+                    bundle.sha256[:12] in client.versions[count:] or client.failures
+                    for client, count in zip(clients, seen, strict=True)
+                ):
+                    agent.status()
             while sum(client.answered for client in clients) < REQUESTS and not any(c.failures for c in clients):
                 agent.status()
         finally:

@@ -26,6 +26,7 @@ def tailorbird(home, *arguments, timeout=900):
     return done.returncode, json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_demo_runs_every_stage_and_its_artifacts_serve_the_separate_commands(home):
     code, result = tailorbird(home, "demo", "--quick", "-o", str(home / "out"))

@@ -34,7 +34,7 @@ class DemoPlan:
 
 def plan_for(model: str, *, quick: bool = False) -> DemoPlan:
     """The plan for a model; quick: everything really runs, on the smallest budgets that still give a ladder."""
-    search = SearchOptions(kernels=40, samples=4, held_out=3, generations=10, shortlist=8) if quick else SearchOptions()
+    search = SearchOptions(samples=4, held_out=4, generations=16, shortlist=12) if quick else SearchOptions()
     fine_tune: dict[str, float | int] = {}
     if model == "resnet20-cifar10":  # pretrained to the last tenth of a point: large steps would undo that
         fine_tune = {"tuning_batch": 64, "tuning_lr": 0.01, "tuning_steps": 300}
