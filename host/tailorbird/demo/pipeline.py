@@ -326,7 +326,7 @@ def check_ladder(times_us: list[float]) -> None:
         "this ladder is not worth switching on",
         why=f"its rungs take {time_words(smallest)} to {time_words(largest)}; the largest should take at least "
         f"{time_words(LEAST_LARGEST_US)} and {LEAST_RATIO:g} times the smallest",
-        fix="use a larger model, or a slower board: --model resnet20-cifar10",
+        fix="use a larger model or a slower board",
         reason="LADDER_TOO_FAST",
     )
 
