@@ -6,6 +6,7 @@ from tailorbird.graph.capture import op_name
 from tailorbird.graph.cost import Shapes, count_macs, count_parameters, peak_activation_bytes
 from tailorbird.graph.elastic_graph import ElasticGraph, Signature, trace, trace_rigid
 from tailorbird.graph.groups import Group, PinnedAxis, importance
+from tailorbird.graph.kernels import Kernel
 from tailorbird.graph.subgraph import Mode, Subgraph, as_module, live_nodes, specialise
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Dims",
     "ElasticGraph",
     "Group",
+    "Kernel",
     "Mode",
     "Pin",
     "PinnedAxis",

@@ -15,6 +15,7 @@ from tailorbird.graph.analysis import Analysis, Resize
 from tailorbird.graph.blocks import Block, find_blocks
 from tailorbird.graph.capture import Capture, capture, trace_batch
 from tailorbird.graph.groups import Group, PinnedAxis, find_groups, find_pinned
+from tailorbird.graph.kernels import Kernel, find_kernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class ElasticGraph:
     resizes: Mapping[Node, tuple[Resize, ...]]
     groups: tuple[Group, ...]
     blocks: tuple[Block, ...]
+    kernels: tuple[Kernel, ...]
     pinned: tuple[PinnedAxis, ...]
     unknown_ops: tuple[Pin, ...]
     batch: Atom | None
@@ -99,6 +101,7 @@ def _finish(analysis: Analysis, batch_pin: Pin | None) -> ElasticGraph:
         resizes={node: tuple(map(_resolved_resize, found)) for node, found in analysis.resizes.items()},
         groups=find_groups(source.graph, stored, roles),
         blocks=find_blocks(source.graph, dims),
+        kernels=find_kernels(source.graph, stored, source.tensors, source.parameters),
         pinned=find_pinned(source.graph, stored, source.parameters),
         unknown_ops=tuple(dict.fromkeys(analysis.pinned_ops.values())),
         batch=analysis.batch,

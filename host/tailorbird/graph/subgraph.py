@@ -17,6 +17,7 @@ from tailorbird.graph.analysis import Resize
 from tailorbird.graph.blocks import Block
 from tailorbird.graph.capture import op_name
 from tailorbird.graph.elastic_graph import ElasticGraph
+from tailorbird.graph.kernels import PADDING
 
 _DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout")
 _TRAINING = {"batch_norm": 5, "instance_norm": 5, **dict.fromkeys(_DROPOUTS, 2)}  # position of the `train` argument
@@ -71,6 +72,7 @@ def specialise(
     def operands(node: Node) -> Any:
         return new.get(node)  # None for a running statistic that was left out
 
+    paddings = {kernel.node: kernel.padding_at(sizes) for kernel in source.kernels}
     batch = _BatchSize(graph, source, inputs, new)
     for node in source.graph.nodes:
         if node.op == "call_function" and node in bypass and node in live:
@@ -79,6 +81,8 @@ def specialise(
             new[node] = graph.node_copy(node, operands)
             _set_mode(new[node], mode)
             _apply(source.resizes.get(node, ()), new[node], sizes, batch)
+            if paddings.get(node) is not None:
+                new[node].args = (*new[node].args[:PADDING], paddings[node], *new[node].args[PADDING + 1 :])
         elif node.op == "output":
             graph.node_copy(node, new.__getitem__)
     for node in graph.nodes:  # recorded values have the sizes of the full network at the trace batch

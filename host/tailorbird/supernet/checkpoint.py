@@ -1,4 +1,4 @@
-"""Save a SuperNet and load it back: weights, channel order, recalibrated statistics, compile options."""
+"""Save a SuperNet and load it back: weights, kernel transforms, channel order, statistics, compile options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tailorbird.types import Config
 if TYPE_CHECKING:
     from tailorbird.supernet.supernet import SuperNet
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def save(net: SuperNet, path: Path) -> None:
@@ -23,12 +23,9 @@ def save(net: SuperNet, path: Path) -> None:
         {
             "format": _FORMAT,
             "model": net.report.model,
-            "options": {
-                "only": None if net.options.only is None else list(net.options.only),
-                "freeze": list(net.options.freeze),
-                "divisor": net.options.divisor,
-            },
+            "options": net.options.arguments(),
             "state": dict(net.state_dict()),
+            "transforms": dict(net.transforms.state_dict()),
             "orders": net.orders,
             "statistics": {config.to_json(): dict(found) for config, found in net.recalibrated()},
         },
@@ -51,6 +48,7 @@ def load(path: Path, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Su
         net = elastic(model, example_inputs, **options)
         _check(data, net)
         net.load_state_dict(data["state"])
+        net.transforms.load_state_dict(data["transforms"])
         net.orders = orders
         for text, found in data["statistics"].items():
             net.set_statistics(Config.from_json(text), found)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatch
 from typing import Any
 
 import torch
@@ -14,8 +13,9 @@ from torch.utils import _pytree as pytree
 
 from tailorbird.errors import InputShapeError, ModelError
 from tailorbird.graph import ElasticGraph, Pin, importance, live_nodes, trace, trace_rigid
-from tailorbird.supernet.options import Options
-from tailorbird.supernet.space import Dimension, SearchSpace, default_choices
+from tailorbird.supernet.dimensions import find_dimensions
+from tailorbird.supernet.options import Divisor, Options, Patterns
+from tailorbird.supernet.space import SearchSpace
 from tailorbird.supernet.supernet import SuperNet
 from tailorbird.supernet.survey import survey
 
@@ -26,18 +26,24 @@ def elastic(
     model: nn.Module,
     example_inputs: tuple[Tensor, ...],
     *,
-    only: Sequence[str] | None = None,
-    freeze: Sequence[str] | None = None,
-    divisor: int = 8,
+    only: Patterns | None = None,
+    freeze: Patterns | None = None,
+    divisor: Divisor | None = None,
+    choices: Mapping[str, Sequence[int]] | None = None,
 ) -> SuperNet:
     """Compile a network to a SuperNet: find what can shrink, pin what cannot, prove the full net unchanged.
 
-    only, freeze: patterns (`layer2.*`) on dimension and block names; divisor: channels are kept in multiples of it.
+    only, freeze: patterns (`layer2.*`, `*:kernel`) on the names of dimensions of every kind.
+    divisor: widths are kept in multiples of it (default 8), or a mapping from patterns to such numbers; heads in
+    multiples of 1 unless a pattern says otherwise. A width below twice its divisor uses a half, quarter, ... of it.
+    choices: sizes to offer, by pattern, instead of 1/4, 1/2 and 3/4 (widths, heads) or 3, 5, 7, ... (kernels); the full
+    size always belongs to them.
     The model may be in train or eval mode and is not changed.
 
-    Raises: ModelError when it cannot be copied or captured; InputShapeError when it does not run on the inputs.
+    Raises: ModelError when it cannot be copied or captured; InputShapeError when it does not run on the inputs;
+    UsageError for a pattern that matches nothing or sizes that do not fit.
     """
-    options = Options(None if only is None else tuple(only), tuple(freeze or ()), divisor)
+    options = Options.of(only, freeze, divisor, choices)
     name = type(model).__name__
     weights = _frozen_copy(model)
     expected = _run(weights, example_inputs, name)
@@ -81,7 +87,7 @@ def _run(model: nn.Module, inputs: tuple[Tensor, ...], name: str) -> Any:
 def _assemble(name: str, weights: nn.Module, graph: ElasticGraph, options: Options) -> SuperNet:
     space = _space(graph, options)
     orders = {g.name: _descending(importance(g, graph.tensors, graph.stored)) for g in graph.groups}
-    report = survey(name, graph, space, orders, options)
+    report = survey(name, graph, space, orders)
     return SuperNet(weights, graph, space, orders, report, options).eval()
 
 
@@ -91,14 +97,9 @@ def _descending(scores: Tensor) -> Tensor:
 
 
 def _space(graph: ElasticGraph, options: Options) -> SearchSpace:
-    def wanted(name: str) -> bool:
-        chosen = options.only is None or any(fnmatch(name, pattern) for pattern in options.only)
-        return chosen and not any(fnmatch(name, pattern) for pattern in options.freeze)
-
-    sized = [Dimension(g.name, g.kind, g.atom.size, default_choices(g, options.divisor)) for g in graph.groups]
-    depth = [Dimension(block.name, "depth", 1, (0, 1)) for block in graph.blocks]
-    dimensions = tuple(d for d in (*sized, *depth) if len(d.choices) > 1 and wanted(d.name))
+    dimensions = find_dimensions(graph, options)
     uses = {g.name: {name for name, _ in g.uses} for g in graph.groups}
+    uses |= {kernel.name: {kernel.weight} for kernel in graph.kernels}
     by_name = {block.name: block for block in graph.blocks}
 
     def dead(skipped: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:

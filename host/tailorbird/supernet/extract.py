@@ -8,7 +8,6 @@ from torch import nn
 from torch.fx import GraphModule
 
 from tailorbird.graph import as_module, specialise
-from tailorbird.supernet.selection import cut
 from tailorbird.types import Config
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def extract(net: SuperNet, config: Config) -> GraphModule:
     made = specialise(net.graph, selection.sizes, selection.skipped)
     statistics = net.statistics(chosen)
     owned = {
-        name: statistics[name] if name in statistics else cut(net.tensor(name), selection.cuts(net.graph.stored[name]))
+        name: statistics[name] if name in statistics else net.cut(name, selection.cuts(net.graph.stored[name]))
         for name in made.tensors
     }
     trainable = {name for name in made.tensors if isinstance(net.tensor(name), nn.Parameter)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tailorbird.graph import Atom, Block, Dim, Group
+from tailorbird.graph import Atom, Block, Dim, ElasticGraph
 from tailorbird.types import Config
 
 Cuts = tuple[tuple[int, Tensor], ...]
@@ -16,7 +16,10 @@ Cuts = tuple[tuple[int, Tensor], ...]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A configuration in terms of the graph: kept indices (sorted, int64) of each cut atom, and skipped blocks."""
+    """A configuration in terms of the graph: kept indices (sorted, int64) of each cut atom, and skipped blocks.
+
+    The atoms are those of groups and of the spatial axes of kernels.
+    """
 
     kept: Mapping[Atom, Tensor]
     skipped: tuple[Block, ...]
@@ -48,15 +51,26 @@ class Selection:
         return torch.cat(parts)
 
 
-def select(
-    config: Config, groups: Mapping[str, Group], blocks: Mapping[str, Block], orders: Mapping[str, Tensor]
-) -> Selection:
-    """The selection of a configuration: of each group the k most important indices, in their original order.
+def select(config: Config, graph: ElasticGraph, orders: Mapping[str, Tensor]) -> Selection:
+    """The selection of a canonical configuration: of each group the k most important indices, of a kernel its centre.
 
-    Keep sets nest, and the full configuration is the identity: no channel is ever reordered.
+    Keep sets nest, they keep their original order, and the full configuration is the identity.
     """
-    kept = {groups[name].atom: orders[name][:size].sort().values for name, size in config.sizes}
+    groups = {group.name: group for group in graph.groups}
+    kernels = {kernel.name: kernel for kernel in graph.kernels}
+    blocks = {block.name: block for block in graph.blocks}
+    kept: dict[Atom, Tensor] = {}
+    for name, size in config.sizes:
+        if name in groups:
+            kept[groups[name].atom] = orders[name][:size].sort().values
+        elif name in kernels:
+            kept |= {atom: _centre(full, entries) for atom, full, entries in kernels[name].axes(size)}
     return Selection(kept, tuple(blocks[name] for name in config.skipped))
+
+
+def _centre(full: int, kept: int) -> Tensor:
+    start = (full - kept) // 2
+    return torch.arange(start, start + kept)
 
 
 def cut(tensor: Tensor, cuts: Cuts) -> Tensor:
@@ -68,6 +82,11 @@ def cut(tensor: Tensor, cuts: Cuts) -> Tensor:
     result = tensor
     for axis, indices in cuts:
         result = result.index_select(axis, indices.to(tensor.device))
-    if tensor.requires_grad and not result.requires_grad:
+    return like_weight(result, tensor)
+
+
+def like_weight(result: Tensor, weight: Tensor) -> Tensor:
+    """A result that requires gradients if the weight it comes from does."""
+    if weight.requires_grad and not result.requires_grad:
         result.requires_grad_()
     return result

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tailorbird.errors import UsageError
-from tailorbird.graph import Group
 from tailorbird.types import Config
 
 _LARGEST_SKIP_RATE = 0.5
@@ -27,14 +26,6 @@ class Dimension:
     kind: str
     size: int
     choices: tuple[int, ...]
-
-
-def default_choices(group: Group, divisor: int) -> tuple[int, ...]:
-    """1/4, 1/2, 3/4 and all of a group, rounded to multiples of `divisor` channels, at least one such multiple."""
-    step = divisor // math.gcd(divisor, group.inner)
-    size = group.atom.size
-    cut = {max(step, round(size * quarters / (4 * step)) * step) for quarters in (1, 2, 3)}
-    return (*sorted(choice for choice in cut if choice < size), size)
 
 
 class SearchSpace:

@@ -23,11 +23,12 @@ from tailorbird.graph import (
 )
 from tailorbird.supernet.checkpoint import load, save
 from tailorbird.supernet.extract import extract
+from tailorbird.supernet.kernel_transforms import KernelTransforms
 from tailorbird.supernet.options import Options
 from tailorbird.supernet.recalibrate import recalibrate
 from tailorbird.supernet.recent import Recent
 from tailorbird.supernet.report import Report
-from tailorbird.supernet.selection import Cuts, Selection, cut, select
+from tailorbird.supernet.selection import Cuts, Selection, select
 from tailorbird.supernet.space import SearchSpace
 from tailorbird.supernet.train import FitResult, fit
 from tailorbird.types import Config
@@ -76,8 +77,10 @@ class SuperNet(nn.Module):
         self.options = options
         #: What elastic() was called with; later stages compile subnets for inputs of these shapes.
         self.example_inputs: tuple[Tensor, ...] = ()
-        self._groups = {group.name: group for group in graph.groups}
-        self._blocks = {block.name: block for block in graph.blocks}
+        choices = {dimension.name: dimension.choices for dimension in space.kernel}
+        kernels = [(kernel, choices[kernel.name]) for kernel in graph.kernels if kernel.name in choices]
+        #: Trained with the weights, but no part of the user's state dict.
+        self.transforms = KernelTransforms(kernels, {k.weight: self.tensor(k.weight) for k, _ in kernels})
         self._plans: Recent[tuple[Config, Mode], Plan] = Recent(_PLANS)
         self._statistics: Recent[Config, Statistics] = Recent(_STATISTICS)
 
@@ -116,7 +119,7 @@ class SuperNet(nn.Module):
 
     def stored(self, plan: Plan, statistics: Statistics) -> list[Tensor]:
         """The leading arguments of a plan: shared tensors, cut; recalibrated statistics where there are some."""
-        return [statistics[name] if name in statistics else cut(self.tensor(name), cuts) for name, cuts in plan.tensors]
+        return [statistics[name] if name in statistics else self.cut(name, cuts) for name, cuts in plan.tensors]
 
     def check_inputs(self, inputs: tuple[Tensor, ...]) -> None:
         """Raises: InputShapeError when inputs do not fit the signature of the network."""
@@ -154,9 +157,13 @@ class SuperNet(nn.Module):
             found = getattr(found, part, None)
         return found if isinstance(found, Tensor) else self.graph.tensors[name]
 
+    def cut(self, name: str, cuts: Cuts) -> Tensor:
+        """A stored tensor as a subnet has it: cut, a smaller kernel also transformed. Gradients flow into both."""
+        return self.transforms(name, self.tensor(name), cuts)
+
     def selection(self, config: Config) -> Selection:
         """What a canonical configuration keeps and skips."""
-        return select(config, self._groups, self._blocks, self.orders)
+        return select(config, self.graph, self.orders)
 
     def statistics(self, config: Config) -> Statistics:
         """Recalibrated batch_norm statistics of a configuration by buffer name; empty when there are none."""

@@ -7,25 +7,20 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from tailorbird.graph import ElasticGraph, Shapes, count_macs, count_parameters, live_nodes
-from tailorbird.supernet.options import Options
 from tailorbird.supernet.report import PinnedDimension, Report
 from tailorbird.supernet.selection import Selection, select
-from tailorbird.supernet.space import SearchSpace, default_choices
+from tailorbird.supernet.space import SearchSpace
 
 
-def survey(
-    model: str, graph: ElasticGraph, space: SearchSpace, orders: Mapping[str, Tensor], options: Options
-) -> Report:
+def survey(model: str, graph: ElasticGraph, space: SearchSpace, orders: Mapping[str, Tensor]) -> Report:
     """Report on a network by name: dimensions, what is pinned and why, and the figures of its two extremes."""
-    groups = {group.name: group for group in graph.groups}
-    blocks = {block.name: block for block in graph.blocks}
-    smallest = select(space.smallest(), groups, blocks, orders)
+    smallest = select(space.smallest(), graph, orders)
     full_shapes, small_shapes = Shapes(graph, {}), Shapes(graph, smallest.sizes)
     pin = graph.batch_pin
     return Report(
         model=model,
         dimensions=space.dimensions,
-        pinned=_pinned(graph, space, options),
+        pinned=_pinned(graph, space),
         unknown_ops=tuple(f"{why.op}: {why.reason}" for why in graph.unknown_ops),
         elastic_fraction=_elastic_fraction(graph, smallest),
         subnets=space.size,
@@ -38,18 +33,18 @@ def survey(
     )
 
 
-def _pinned(graph: ElasticGraph, space: SearchSpace, options: Options) -> tuple[PinnedDimension, ...]:
+def _pinned(graph: ElasticGraph, space: SearchSpace) -> tuple[PinnedDimension, ...]:
     """Parameter axes that keep their size for a reason of the network, then groups left out by the options."""
     found = [
         PinnedDimension(f"{axis.name}[{axis.axis}]", axis.size, axis.why.op, axis.why.reason) for axis in graph.pinned
     ]
     offered = {dimension.name for dimension in space.dimensions}
-    for group in graph.groups:
-        if group.name in offered:
-            continue
-        few = len(default_choices(group, options.divisor)) == 1
-        op, reason = ("divisor", "has one choice only") if few else ("options", "left out by `only` or `freeze`")
-        found.append(PinnedDimension(group.name, group.atom.size, op, reason))
+    sizes = {**{g.name: g.atom.size for g in graph.groups}, **{k.name: k.size for k in graph.kernels}}
+    found += [
+        PinnedDimension(name, size, "options", "left out by `only`, `freeze` or `choices`")
+        for name, size in sizes.items()
+        if name not in offered
+    ]
     return tuple(found)
 
 

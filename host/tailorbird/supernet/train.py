@@ -95,7 +95,7 @@ def fit(
     planned = steps if steps is not None else _epoch_steps(loader, epochs or 1)
     score = _scorer(net, validate)
     before = score() if score else None
-    start = {name: value.clone() for name, value in net.state_dict().items()}
+    start = _trained_state(net)
     was_training = net.training
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -211,6 +211,11 @@ def _scorer(net: SuperNet, validate: Validate | None) -> Callable[[], float] | N
     return lambda: accuracy(net, Config(), data)
 
 
+def _trained_state(net: SuperNet) -> dict[str, Tensor]:
+    """A copy of all that training changes: the user's state dict and what the SuperNet holds besides."""
+    return {name: value.clone() for name, value in nn.Module.state_dict(net).items()}
+
+
 def _protect(
     net: SuperNet,
     score: Callable[[], float] | None,
@@ -224,13 +229,13 @@ def _protect(
     after = score()
     if before - after <= max_drop:
         return after, 1.0
-    end = {name: value.clone() for name, value in net.state_dict().items()}
+    end = _trained_state(net)
     for share in _RETREATS:
         mixed = {
             name: torch.lerp(start[name], value, share) if value.is_floating_point() else start[name]
             for name, value in end.items()
         }
-        net.load_state_dict(mixed if share else start)
+        nn.Module.load_state_dict(net, mixed if share else start)
         after = score()
         if before - after <= max_drop:
             return after, share

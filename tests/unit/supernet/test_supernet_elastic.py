@@ -141,8 +141,5 @@ def test_extracted_subnets_own_their_weights(net: SuperNet) -> None:
 
 
 def test_groups_left_out_are_reported_with_the_reason() -> None:
-    net = elastic(ResidualNet(), (torch.randn(1, 3, 16, 16),), freeze=["layer1*"], divisor=16)
-    reasons = {p.name: p.op for p in net.report.pinned}
-    assert reasons["layer1.0.conv1"] == "divisor"
     net = elastic(ResidualNet(), (torch.randn(1, 3, 16, 16),), freeze=["layer1*"])
     assert {p.name: p.op for p in net.report.pinned}["layer1.0.conv1"] == "options"

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
 from zoo.small_models import ResidualNet, VisionTransformer
 
 from tailorbird.errors import UsageError
@@ -83,3 +84,57 @@ def test_only_and_freeze_are_patterns_on_names() -> None:
     x = (torch.randn(1, 3, 16, 16),)
     chosen = elastic(ResidualNet(), x, only=["layer2*"], freeze=["*.conv2"])
     assert [d.name for d in chosen.space.dimensions] == ["layer2.0.conv1", "layer2.1.conv1", "layer2.1"]
+
+
+@pytest.mark.parametrize(
+    ("width", "divisor", "choices"),
+    [
+        (64, None, (16, 32, 48, 64)),
+        (20, None, (8, 16, 20)),
+        (12, None, (4, 8, 12)),
+        (8, None, (4, 8)),
+        (6, None, (2, 4, 6)),
+        (3, None, (1, 2, 3)),
+        (2, None, (1, 2)),
+        (24, 16, (8, 16, 24)),
+        (24, 1, (6, 12, 18, 24)),
+    ],
+)
+def test_every_width_can_halve(width: int, divisor: int | None, choices: tuple[int, ...]) -> None:
+    model = nn.Sequential(nn.Linear(5, width), nn.ReLU(), nn.Linear(width, 2))
+    net = elastic(model, (torch.randn(1, 5),), divisor=divisor)
+    assert [d.choices for d in net.space.width] == [choices]
+    assert 2 * choices[0] <= width
+
+
+def test_divisors_and_choices_by_pattern() -> None:
+    x = (torch.randn(1, 3, 16, 16),)
+    net = elastic(ResidualNet(), x, divisor={"layer1*": 2, "*": 16}, choices={"layer2.*.conv1": [10, 20, 99]})
+    assert {d.name: d.choices for d in net.space.width} == {
+        "stem.0": (8, 16),
+        "layer1.0.conv1": (4, 8, 12, 16),
+        "layer1.1.conv1": (4, 8, 12, 16),
+        "layer2.0.conv1": (10, 20, 32),
+        "layer2.0.conv2": (16, 32),
+        "layer2.1.conv1": (10, 20, 32),
+    }
+    heads = elastic(VisionTransformer(depth=1), x, divisor={"*.qkv": 2}).space.heads
+    assert [d.choices for d in heads] == [(2, 4)]
+
+
+@pytest.mark.parametrize("option", ["only", "freeze", "divisor", "choices"])
+def test_a_pattern_that_matches_nothing_is_refused_with_what_is_near(option: str) -> None:
+    value = {"only": "layer1.0.conv", "freeze": ["layer1.0.conv"], "divisor": {"layer1.0.conv": 4}}.get(option)
+    with pytest.raises(UsageError, match=r"layer1\.0\.conv") as caught:
+        elastic(ResidualNet(), (torch.randn(1, 3, 16, 16),), **{option: value or {"layer1.0.conv": [4]}})
+    assert "layer1.0.conv1" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"divisor": 0}, {"choices": {"stem.0": [0]}}, {"choices": {"stem.0": [17]}}, {"choices": {"layer1.0": [0]}}],
+    ids=str,
+)
+def test_sizes_that_make_no_sense_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        elastic(ResidualNet(), (torch.randn(1, 3, 16, 16),), **options)
