@@ -3,6 +3,7 @@
     TailorbirdError                what / why / fix, an exit code, a stable reason
     +-- UsageError                 2   the command or its input is wrong
     |   +-- ModelError                 the model cannot be loaded, exported or run on the given input
+    |   |   +-- ElasticError               the model cannot become a SuperNet; names the op and the line of its code
     |   +-- InputShapeError            an input does not fit the model's signature
     |   +-- MissingFileError           a named file or folder is not there
     +-- CompileError               1   a backend could not build a rung
@@ -56,6 +57,12 @@ class ModelError(UsageError):
     """The user's model cannot be loaded, exported or run."""
 
     default_reason = "MODEL_UNUSABLE"
+
+
+class ElasticError(ModelError):
+    """The user's model cannot be compiled to a SuperNet that computes the same."""
+
+    default_reason = "MODEL_NOT_ELASTIC"
 
 
 class InputShapeError(UsageError):

@@ -7,6 +7,7 @@ from tailorbird.graph.cost import Shapes, count_macs, count_parameters, peak_act
 from tailorbird.graph.elastic_graph import ElasticGraph, Signature, trace, trace_rigid
 from tailorbird.graph.groups import Group, PinnedAxis, importance
 from tailorbird.graph.kernels import Kernel
+from tailorbird.graph.origin import error_origin, node_origin
 from tailorbird.graph.subgraph import Mode, Subgraph, as_module, live_nodes, specialise
 
 __all__ = [
@@ -26,8 +27,10 @@ __all__ = [
     "as_module",
     "count_macs",
     "count_parameters",
+    "error_origin",
     "importance",
     "live_nodes",
+    "node_origin",
     "op_name",
     "peak_activation_bytes",
     "specialise",

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.fx import Graph, Node
 from torch.utils import _pytree as pytree
 
-from tailorbird.errors import ModelError
+from tailorbird.errors import ElasticError
+from tailorbird.graph.origin import error_origin
+from tailorbird.graph.regions import inline_regions
 
 # Batch sizes to trace with: primes, so that a factor of the batch cannot be mistaken for a factor of the model.
 TRACE_BATCHES = (131, 137, 139, 149, 151, 157, 163, 167)
@@ -62,22 +64,24 @@ def capture(model: nn.Module, inputs: tuple[Tensor, ...], *, batch: int | None) 
 
     batch: the batch size to trace with, None to trace with the inputs as they are.
 
-    Raises: ModelError when torch.export cannot capture the model.
+    Raises: ElasticError when torch.export cannot capture the model.
     """
     example = inputs if batch is None else with_batch(inputs, batch)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.enable_grad(), warnings.catch_warnings():  # with gradients on, regions without them are recorded
             warnings.simplefilter("ignore")  # export remarks on attributes that modules assign while they run
             program = torch.export.export(model, example, strict=False)
             module = program.module(check_guards=False)
     except Exception as error:
-        raise ModelError(
-            f"{type(model).__name__} cannot be captured by torch.export",
+        line = error_origin(error)
+        raise ElasticError(
+            f"{type(model).__name__} cannot be captured by torch.export" + (f", at {line}" if line else ""),
             why=_first_line(error),
             fix="make the forward pass free of data-dependent Python control flow (use torch.where or torch.cond), "
             "and check that model(*example_inputs) runs; torch.export.export(model, example_inputs) must succeed",
         ) from error
     graph = module.graph
+    inline_regions(module, graph)
     normalise(graph)
     names = {node.target for node in graph.nodes if node.op == "get_attr"}
     tensors = {str(name): _attribute(module, str(name)) for name in names}

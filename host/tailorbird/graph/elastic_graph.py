@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 from torch.fx import Graph, Node
 from torch.utils import _pytree as pytree
@@ -50,6 +51,13 @@ class ElasticGraph:
     unknown_ops: tuple[Pin, ...]
     batch: Atom | None
     batch_pin: Pin | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network was captured."""
+        first = next(node for node in self.graph.nodes if node.op == "placeholder")
+        value: Tensor = first.meta["val"]
+        return value.device
 
 
 def trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> ElasticGraph:

@@ -101,7 +101,8 @@ def importance(group: Group, tensors: Mapping[str, Tensor], stored: Mapping[str,
     matrices = [(name, axis) for name, axis in weights if tensors[name].ndim > 1]
     total = torch.zeros(group.atom.size, dtype=torch.float64)
     for name, axis in matrices or weights:
-        weight = tensors[name].detach().to("cpu", torch.float64)
+        weight = tensors[name].detach().cpu()
+        weight = (weight.abs() if weight.is_complex() else weight).to(torch.float64)
         energy = weight.pow(2).movedim(axis, 0).reshape(weight.shape[axis], -1).sum(1)
         norm = _per_index(energy, stored[name][axis], group.atom).sqrt()
         mean = norm.mean()

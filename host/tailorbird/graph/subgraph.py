@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
+from torch.utils import _pytree as pytree
 
 from tailorbird.graph.algebra import Atom, Dim, extent
 from tailorbird.graph.analysis import Resize
@@ -18,6 +19,7 @@ from tailorbird.graph.blocks import Block
 from tailorbird.graph.capture import op_name
 from tailorbird.graph.elastic_graph import ElasticGraph
 from tailorbird.graph.kernels import PADDING
+from tailorbird.graph.regions import CONTEXTS
 
 _DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout")
 _TRAINING = {"batch_norm": 5, "instance_norm": 5, **dict.fromkeys(_DROPOUTS, 2)}  # position of the `train` argument
@@ -27,7 +29,6 @@ class Mode(enum.Enum):
     """How batch_norm and dropout behave."""
 
     EVAL = "eval"  # running statistics, no dropout
-    TRAIN_FULL = "train-full"  # statistics of the batch, running ones updated, dropout
     TRAIN = "train"  # statistics of the batch, running ones not even read, dropout
     PROBE = "probe"  # statistics of the batch, no dropout
 
@@ -50,17 +51,19 @@ def specialise(
     *,
     lifted: bool = False,
     mode: Mode = Mode.EVAL,
+    device: torch.device | None = None,
 ) -> Subgraph:
     """Build the graph of one subnet. The source is not changed.
 
-    lifted: stored tensors become leading inputs instead of attributes.
+    lifted: stored tensors become leading inputs instead of attributes; device: where it will run, None for where
+    it was captured.
     """
     bypass = {block.add: block.bypass for block in skipped}
     live = live_nodes(source, skipped)
     graph = Graph()
     new: dict[Node, Node] = {}
     stored = [node for node in source.graph.nodes if node.op == "get_attr" and node in live]
-    if mode in {Mode.TRAIN, Mode.PROBE}:
+    if mode is not Mode.EVAL:
         stored = [node for node in stored if not _only_statistics(node, live)]
     for node in stored:
         name = str(node.target)
@@ -80,6 +83,8 @@ def specialise(
         elif node.op == "call_function" and node in live:
             new[node] = graph.node_copy(node, operands)
             _set_mode(new[node], mode)
+            if device is not None:
+                _set_device(new[node], device)
             _apply(source.resizes.get(node, ()), new[node], sizes, batch)
             if paddings.get(node) is not None:
                 new[node].args = (*new[node].args[:PADDING], paddings[node], *new[node].args[PADDING + 1 :])
@@ -97,7 +102,7 @@ def live_nodes(source: ElasticGraph, skipped: Collection[Block]) -> frozenset[No
     bypass = {block.add: block.bypass for block in skipped}
     live: set[Node] = set()
     stack = [
-        node for node in source.graph.nodes if node.op == "output" or (node.op == "call_function" and _mutates(node))
+        node for node in source.graph.nodes if node.op == "output" or (node.op == "call_function" and _has_effect(node))
     ]
     while stack:
         node = stack.pop()
@@ -107,9 +112,9 @@ def live_nodes(source: ElasticGraph, skipped: Collection[Block]) -> frozenset[No
     return frozenset(live)
 
 
-def _mutates(node: Node) -> bool:
+def _has_effect(node: Node) -> bool:
     schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.is_mutable
+    return op_name(node) in CONTEXTS if schema is None else schema.is_mutable
 
 
 def _only_statistics(node: Node, live: Collection[Node]) -> bool:
@@ -128,6 +133,17 @@ def _set_mode(node: Node, mode: Mode) -> None:
     position = _TRAINING.get(name)
     if position is not None:
         node.args = (*node.args[:position], True, *node.args[position + 1 :])
+
+
+def _set_device(node: Node, device: torch.device) -> None:
+    """A network is captured on one device: every device that an op names is that one, or the CPU on the way there."""
+
+    def moved(argument: Any) -> Any:
+        return device if isinstance(argument, torch.device) else argument
+
+    node.args, node.kwargs = pytree.tree_map(moved, (node.args, dict(node.kwargs)))
+    if op_name(node) == "_enter_autocast":
+        node.args = (device.type, *node.args[1:])
 
 
 class _BatchSize:
@@ -176,8 +192,11 @@ def _value(dim: Dim, sizes: Mapping[Atom, int], batch: _BatchSize) -> int | Node
     return batch.times(size.per_batch, size.constant) if size.per_batch else size.constant
 
 
-def as_module(graph: Graph, tensors: Mapping[str, Tensor], trainable: Collection[str], class_name: str) -> GraphModule:
-    """A GraphModule in eval mode that owns `tensors` under dotted names; those in `trainable` become parameters."""
+def as_module(graph: Graph, tensors: Mapping[str, Tensor], trains: Mapping[str, bool], class_name: str) -> GraphModule:
+    """A GraphModule in eval mode that owns `tensors` under dotted names.
+
+    Those in `trains` become parameters, frozen where it says False; the others become buffers.
+    """
     root = nn.Module()
     for name, tensor in tensors.items():
         owner = root
@@ -186,8 +205,8 @@ def as_module(graph: Graph, tensors: Mapping[str, Tensor], trainable: Collection
             if not hasattr(owner, part):
                 owner.add_module(part, nn.Module())
             owner = getattr(owner, part)
-        if name in trainable:
-            owner.register_parameter(leaf, nn.Parameter(tensor))
+        if name in trains:
+            owner.register_parameter(leaf, nn.Parameter(tensor, requires_grad=trains[name]))
         else:
             owner.register_buffer(leaf, tensor)
     return GraphModule(root, graph, class_name).eval()

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from tailorbird.errors import InputShapeError, ModelError
 from tailorbird.graph import ElasticGraph, Pin, importance, live_nodes, trace, trace_rigid
+from tailorbird.supernet.agreement import any_batch, check_repeatable, compare, expected_outputs
 from tailorbird.supernet.dimensions import find_dimensions
+from tailorbird.supernet.intake import check_examples, frozen_copy
 from tailorbird.supernet.options import Divisor, Options, Patterns
 from tailorbird.supernet.space import SearchSpace
 from tailorbird.supernet.supernet import SuperNet
 from tailorbird.supernet.survey import survey
-
-_OTHER_BATCHES = (2, 3)  # batch sizes at which the compiled network is compared with the user's
 
 
 def elastic(
@@ -40,48 +36,34 @@ def elastic(
     size always belongs to them.
     The model may be in train or eval mode and is not changed.
 
-    Raises: ModelError when it cannot be copied or captured; InputShapeError when it does not run on the inputs;
-    UsageError for a pattern that matches nothing or sizes that do not fit.
+    Raises: ElasticError, naming the op and the line of the model's code, when there is no SuperNet that computes the
+    same; InputShapeError when the model does not run on the inputs; UsageError for a pattern that matches nothing or
+    sizes that do not fit.
     """
     options = Options.of(only, freeze, divisor, choices)
-    name = type(model).__name__
-    weights = _frozen_copy(model)
-    expected = _run(weights, example_inputs, name)
-    graph = trace(weights, example_inputs)
+    with torch.inference_mode(mode=False), torch.compiler.set_stance("force_eager"):
+        weights = frozen_copy(model)
+        device = check_examples(weights, example_inputs)
+        with torch.autocast(device.type, enabled=False):
+            return _compile(weights, example_inputs, options)
+
+
+def _compile(weights: nn.Module, inputs: tuple[Tensor, ...], options: Options) -> SuperNet:
+    name = type(weights).__name__
+    buffers = {key: value.clone() for key, value in weights.named_buffers()}
+    answers = expected_outputs(weights, inputs)
+    graph = trace(weights, inputs)
+    check_repeatable(answers, name, graph)
     net = _assemble(name, weights, graph, options)
-    if graph.batch is not None and not _any_batch(net, weights, example_inputs):
-        graph = trace_rigid(weights, example_inputs, Pin("self-check", "outputs differ at another batch size"))
+    if graph.batch is not None and not any_batch(net, weights, inputs):
+        graph = trace_rigid(weights, inputs, Pin("self-check", "outputs differ at another batch size"))
         net = _assemble(name, weights, graph, options)
-    net.report = replace(net.report, notes=(*net.report.notes, *_compare(net, expected, example_inputs)))
-    net.example_inputs = tuple(value.detach().clone() for value in example_inputs)
+    net.report = replace(net.report, notes=(*net.report.notes, *compare(net, answers[0], inputs)))
+    with torch.no_grad():  # a counter that a forward pass keeps must not count the passes made here
+        for key, value in weights.named_buffers():
+            value.copy_(buffers[key])
+    net.example_inputs = tuple(value.detach().clone() for value in inputs)
     return net.eval()
-
-
-def _frozen_copy(model: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(model).eval()
-    except Exception as error:
-        raise ModelError(
-            f"{type(model).__name__} cannot be copied",
-            why=f"{type(error).__name__}: {error}",
-            fix="pass a model that copy.deepcopy accepts: drop cached activations and open handles from its attributes",
-        ) from error
-
-
-def _run(model: nn.Module, inputs: tuple[Tensor, ...], name: str) -> Any:
-    if not isinstance(inputs, tuple) or not inputs or not all(isinstance(x, Tensor) for x in inputs):
-        raise InputShapeError(
-            "example_inputs must be a tuple of tensors", fix=f"call elastic(model, (x,)) as you would call {name}(x)"
-        )
-    try:
-        with torch.no_grad():
-            return model(*(x.clone() for x in inputs))
-    except Exception as error:
-        raise InputShapeError(
-            f"{name} does not run on the example inputs",
-            why=f"{type(error).__name__}: {error}",
-            fix=f"check that model(*example_inputs) runs; got shapes {[tuple(x.shape) for x in inputs]}",
-        ) from error
 
 
 def _assemble(name: str, weights: nn.Module, graph: ElasticGraph, options: Options) -> SuperNet:
@@ -111,49 +93,3 @@ def _space(graph: ElasticGraph, options: Options) -> SearchSpace:
         )
 
     return SearchSpace(dimensions, dead)
-
-
-def _any_batch(net: SuperNet, weights: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
-    """Whether the compiled network follows the user's at batch sizes other than the traced one."""
-    old = inputs[0].shape[0]
-    for batch in _OTHER_BATCHES:
-        rows = torch.arange(batch, device=inputs[0].device) % old
-        other = tuple(x[rows] if x.ndim and x.shape[0] == old else x for x in inputs)
-        try:
-            with torch.no_grad():
-                pairs = _pairs(weights(*other), net.eval()(*other))
-        except Exception:
-            return False
-        if not all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True) for a, b in pairs):
-            return False
-    return True
-
-
-def _compare(net: SuperNet, expected: Any, inputs: tuple[Tensor, ...]) -> tuple[str, ...]:
-    """Check the promise that the full configuration is the user's network. Raises: ModelError when it is not."""
-    with torch.no_grad():
-        pairs = _pairs(expected, net.eval()(*(x.clone() for x in inputs)))
-    if all(_identical(a, b) for a, b in pairs):
-        return ()
-    if all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True) for a, b in pairs):
-        return ("the full configuration equals the model to rounding, not bitwise: eager mode takes a fused path",)
-    raise ModelError(
-        f"{net.report.model} does not compute the same once captured",
-        why="its output depends on state or randomness that the captured graph does not hold",
-        fix="make the eval-mode forward pass a function of inputs and weights alone",
-    )
-
-
-def _pairs(left: Any, right: Any) -> list[tuple[Tensor, Tensor]]:
-    flat = (pytree.tree_leaves(left), pytree.tree_leaves(right))
-    return [(a, b) for a, b in zip(*flat, strict=True) if isinstance(a, Tensor)]
-
-
-def _identical(left: Tensor, right: Tensor) -> bool:
-    if left.shape != right.shape or left.dtype != right.dtype:
-        return False
-    return (
-        bool(((left == right) | (left.isnan() & right.isnan())).all())
-        if left.is_floating_point()
-        else left.equal(right)
-    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
@@ -51,12 +52,17 @@ class SuperNet(nn.Module):
     """The user's network with elastic dimensions; made by `elastic()`.
 
     `net(x)` is the user's network, bitwise. `net(x, config=cfg)` is a subnet: its weights are slices of the shared
-    ones, gradients flow into them. In train mode batch_norm uses the statistics of the batch and dropout drops; running
-    statistics are updated by the full configuration alone, since those of a subnet belong to no stored buffer
-    (`recalibrate` finds them). What eval mode leaves out of the graph altogether, such as stochastic depth or dropout
-    inside fused attention, stays out in train mode, too.
+    ones, gradients flow into them.
 
-    `weights` is a copy of the user's module, so `state_dict()` loads back into it.
+    In train mode the full configuration runs the user's own module in train mode: dropout of every kind, stochastic
+    depth, auxiliary outputs and updates of running statistics are the user's. A subnet runs the graph captured in eval
+    mode, in which batch_norm now uses the statistics of the batch and dropout drops. It updates no running statistics,
+    since those of a subnet belong to no stored buffer (`recalibrate` finds them), and what eval mode leaves out of the
+    graph altogether stays out: stochastic depth, dropout inside fused attention, auxiliary heads. A subnet has little
+    to spare for them: regularise the full network alone (Yu et al., "BigNAS", ECCV 2020, section 3.2).
+
+    `weights` is a copy of the user's module, so `state_dict()` loads back into it. The SuperNet moves between devices
+    like any module; its inputs must be where it is.
     """
 
     def __init__(
@@ -77,6 +83,11 @@ class SuperNet(nn.Module):
         self.options = options
         #: What elastic() was called with; later stages compile subnets for inputs of these shapes.
         self.example_inputs: tuple[Tensor, ...] = ()
+        # Constants of the forward pass and plain tensor attributes of the user's modules: they move with the network.
+        own = {name for name, _ in weights.named_parameters(remove_duplicate=False)}
+        own |= {name for name, _ in weights.named_buffers(remove_duplicate=False)}
+        self._constants = {name: tensor for name, tensor in graph.tensors.items() if name not in own}
+        self._captured_on = self._device = graph.device
         choices = {dimension.name: dimension.choices for dimension in space.kernel}
         kernels = [(kernel, choices[kernel.name]) for kernel in graph.kernels if kernel.name in choices]
         #: Trained with the weights, but no part of the user's state dict.
@@ -98,8 +109,9 @@ class SuperNet(nn.Module):
         """
         self.check_inputs(inputs)
         chosen = self.space.canonical(config or Config())
-        mode = Mode.EVAL if not self.training else Mode.TRAIN_FULL if chosen.is_full else Mode.TRAIN
-        plan = self.plan(chosen, mode)
+        if self.training and chosen.is_full:
+            return self.weights(*inputs)
+        plan = self.plan(chosen, Mode.TRAIN if self.training else Mode.EVAL)
         statistics = {} if self.training else self._statistics.get(chosen) or {}
         return pytree.tree_unflatten(plan.module(*self.stored(plan, statistics), *inputs), self.graph.out_spec)
 
@@ -109,7 +121,7 @@ class SuperNet(nn.Module):
         if known is not None:
             return known
         selection = self.selection(config)
-        made = specialise(self.graph, selection.sizes, selection.skipped, lifted=True, mode=mode)
+        made = specialise(self.graph, selection.sizes, selection.skipped, lifted=True, mode=mode, device=self.moved_to)
         tensors = tuple((name, self._cuts(name, selection)) for name in made.tensors)
         return self._plans.put((config, mode), Plan(GraphModule(nn.Module(), made.graph), tensors))
 
@@ -131,6 +143,11 @@ class SuperNet(nn.Module):
             )
         batches = set()
         for given, wanted in zip(inputs, signature, strict=True):
+            if given.device != self._device:
+                raise InputShapeError(
+                    f"input {wanted.name!r} of {self.report.model} is on {given.device}, the network on {self._device}",
+                    fix="move one to the other: net.to(x.device) or x.to(net.device)",
+                )
             fits = given.ndim == len(wanted.shape) and all(
                 size is None or size == actual for size, actual in zip(wanted.shape, given.shape, strict=True)
             )
@@ -152,10 +169,33 @@ class SuperNet(nn.Module):
 
     def tensor(self, name: str) -> Tensor:
         """A parameter, buffer or constant by its name in the graph."""
+        if name in self._constants:
+            return self._constants[name]
         found: Any = self.weights
         for part in name.split("."):
-            found = getattr(found, part, None)
-        return found if isinstance(found, Tensor) else self.graph.tensors[name]
+            found = getattr(found, part)
+        assert isinstance(found, Tensor)
+        return found
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._device
+
+    @property
+    def moved_to(self) -> torch.device | None:
+        """Where the weights are if that is not where they were when the network was compiled."""
+        return None if self._device == self._captured_on else self._device
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What `.to()`, `.cuda()` and `.half()` do to every tensor: constants and statistics move along."""
+        super()._apply(fn, recurse)
+        self._constants = {name: fn(tensor) for name, tensor in self._constants.items()}
+        self._device = fn(torch.empty(0, device=self._device)).device
+        for config, found in self._statistics.items():
+            self._statistics.put(config, {name: fn(tensor) for name, tensor in found.items()})
+        self._plans.clear()
+        return self
 
     def cut(self, name: str, cuts: Cuts) -> Tensor:
         """A stored tensor as a subnet has it: cut, a smaller kernel also transformed. Gradients flow into both."""

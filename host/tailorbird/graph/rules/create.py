@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from torch.fx import Node
 
 from tailorbird.graph.algebra import Dim, Dims
-from tailorbird.graph.registry import UnknownError, rule
+from tailorbird.graph.regions import CONTEXTS
+from tailorbird.graph.registry import Several, UnknownError, rule
 
 if TYPE_CHECKING:
     from tailorbird.graph.analysis import Analysis
@@ -40,6 +41,12 @@ def arange(analysis: Analysis, node: Node) -> Dims:
             raise UnknownError("a range over the batch that does not count from 0")
         analysis.resize(node, min(len(node.args) - 1, 1), dims[0])
     return dims
+
+
+@rule(*CONTEXTS)
+def context(_analysis: Analysis, _node: Node) -> Several:
+    """No tensor at all: the border of an autocast region."""
+    return Several(())
 
 
 @rule("scalar_tensor")

@@ -1,0 +1,140 @@
+"""Agreement: does the compiled network compute what the user's does?"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+from torch.utils import _pytree as pytree
+
+from tailorbird.errors import ElasticError, InputShapeError
+from tailorbird.graph import ElasticGraph, error_origin, node_origin, op_name
+from tailorbird.supernet.supernet import SuperNet
+
+_OTHER_BATCHES = (2, 3)  # batch sizes at which the compiled network is compared with the user's
+_ROUNDING = {"rtol": 1e-3, "atol": 1e-4}  # of a fused kernel that eager mode takes and the captured graph does not
+_RANDOM_IF = {  # position of the argument that makes the op draw random numbers
+    **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout", "native_dropout"), 2),
+    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), 6),
+    "scaled_dot_product_attention": 4,
+    "rrelu": 3,
+}
+_PLAIN = (Tensor, bool, int, float, complex, str, type(None))
+
+
+def expected_outputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Any, Any]:
+    """What the user's module answers to the inputs, twice. The module itself is left as it is.
+
+    Raises: InputShapeError when it does not run; ElasticError when it returns something that is no tensor.
+    """
+    name, probe = type(model).__name__, copy.deepcopy(model)
+    try:
+        with torch.no_grad():
+            first, second = (_detached(probe(*(x.detach().clone() for x in inputs))) for _ in range(2))
+    except Exception as error:
+        line = error_origin(error)
+        raise InputShapeError(
+            f"{name} does not run on the example inputs" + (f": it fails at {line}" if line else ""),
+            why=f"{type(error).__name__}: {error}",
+            fix=f"check that model(*example_inputs) runs; got {_described(inputs)}",
+        ) from error
+    for leaf in pytree.tree_leaves(first):
+        if not isinstance(leaf, _PLAIN):
+            raise ElasticError(
+                f"{name} returns a {type(leaf).__name__}, which holds no tensors as far as PyTorch knows",
+                why=f"the object comes from {_forward(model)}",
+                fix="return tensors in tuples, lists or dicts, or tell PyTorch what the class holds "
+                "(torch.export.register_dataclass, torch.utils._pytree.register_pytree_node)",
+            )
+    return first, second
+
+
+def check_repeatable(answers: tuple[Any, Any], name: str, graph: ElasticGraph) -> None:
+    """Raises: ElasticError when two answers to one input differ, naming the random op if there is one."""
+    if agree(*answers):
+        return
+    random = next((node for node in graph.graph.nodes if _is_random(node)), None)
+    if random is None and agree(*answers, **_ROUNDING):  # kernels that sum in any order
+        return
+    line = node_origin(random) if random is not None else ""
+    raise ElasticError(
+        f"{name} answers the same input differently each time, in eval mode" + (f": {line}" if line else ""),
+        why="it keeps state between calls" if random is None else f"the op {op_name(random)} draws random numbers",
+        fix="make the eval-mode forward pass a function of its inputs and weights "
+        "(F.dropout(..., training=self.training), no noise, no counters that change the answer)",
+    )
+
+
+def _is_random(node: Node) -> bool:
+    if node.op != "call_function" or torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    position = _RANDOM_IF.get(op_name(node))
+    return position is None or bool(node.args[position])
+
+
+def any_batch(net: SuperNet, model: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+    """Whether the compiled network follows the user's at batch sizes other than the traced one."""
+    old = inputs[0].shape[0]
+    probe = copy.deepcopy(model)
+    for batch in _OTHER_BATCHES:
+        rows = torch.arange(batch, device=inputs[0].device) % old
+        other = tuple(x[rows] if x.ndim and x.shape[0] == old else x for x in inputs)
+        try:
+            with torch.no_grad():
+                same = agree(probe(*other), net.eval()(*other), rtol=1e-4, atol=1e-5)
+        except Exception:
+            return False
+        if not same:
+            return False
+    return True
+
+
+def compare(net: SuperNet, expected: Any, inputs: tuple[Tensor, ...]) -> tuple[str, ...]:
+    """Check the promise that the full configuration is the user's network; what to note if it is so to rounding only.
+
+    Raises: ElasticError when it is not.
+    """
+    with torch.no_grad():
+        found = net.eval()(*(x.detach().clone() for x in inputs))
+    if agree(expected, found):
+        return ()
+    if agree(expected, found, **_ROUNDING):
+        return ("the full configuration equals the model to rounding, not bitwise: eager mode takes a fused path",)
+    raise ElasticError(
+        f"{net.report.model} does not compute the same once captured",
+        why="its output depends on state that the captured graph does not hold, or on the way it is called",
+        fix="make the eval-mode forward pass a function of inputs and weights alone",
+    )
+
+
+def agree(left: Any, right: Any, *, rtol: float = 0.0, atol: float = 0.0) -> bool:
+    """Whether two outputs agree in structure and every leaf: bitwise (NaN equals NaN) unless tolerances are given."""
+    (mine, structure), (other, wanted) = pytree.tree_flatten(left), pytree.tree_flatten(right)
+    return structure == wanted and all(_equal(a, b, rtol, atol) for a, b in zip(mine, other, strict=True))
+
+
+def _equal(left: Any, right: Any, rtol: float, atol: float) -> bool:
+    if not isinstance(left, Tensor) or not isinstance(right, Tensor):
+        return type(left) is type(right) and left == right
+    if left.shape != right.shape or left.dtype != right.dtype or left.device != right.device:
+        return False
+    if not left.is_floating_point() and not left.is_complex():
+        return bool(left.equal(right))
+    return torch.allclose(left, right, rtol=rtol, atol=atol, equal_nan=True)
+
+
+def _detached(output: Any) -> Any:
+    """A copy that later calls of a module that reuses its memory do not change."""
+    return pytree.tree_map_only(Tensor, lambda x: x.detach().clone(), output)
+
+
+def _described(inputs: tuple[Tensor, ...]) -> str:
+    return ", ".join(f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}" for x in inputs)
+
+
+def _forward(model: nn.Module) -> str:
+    code = getattr(type(model).forward, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno} in forward" if code else f"forward of {type(model).__name__}"
