@@ -8,6 +8,7 @@ from tailorbird.graph.elastic_graph import ElasticGraph, Signature, trace, trace
 from tailorbird.graph.groups import Group, PinnedAxis, importance
 from tailorbird.graph.kernels import Kernel
 from tailorbird.graph.origin import error_origin, node_origin
+from tailorbird.graph.stages import Stage, find_stages, without
 from tailorbird.graph.subgraph import Mode, Subgraph, as_module, live_nodes, specialise
 
 __all__ = [
@@ -23,11 +24,13 @@ __all__ = [
     "PinnedAxis",
     "Shapes",
     "Signature",
+    "Stage",
     "Subgraph",
     "as_module",
     "count_macs",
     "count_parameters",
     "error_origin",
+    "find_stages",
     "importance",
     "live_nodes",
     "node_origin",
@@ -36,4 +39,5 @@ __all__ = [
     "specialise",
     "trace",
     "trace_rigid",
+    "without",
 ]

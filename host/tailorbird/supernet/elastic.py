@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from tailorbird.graph import ElasticGraph, Pin, importance, live_nodes, trace, trace_rigid
+from tailorbird.graph import ElasticGraph, Pin, find_stages, importance, live_nodes, trace, trace_rigid, without
 from tailorbird.supernet.agreement import any_batch, check_repeatable, compare, expected_outputs
 from tailorbird.supernet.dimensions import find_dimensions
 from tailorbird.supernet.intake import check_examples, frozen_copy
@@ -92,4 +92,5 @@ def _space(graph: ElasticGraph, options: Options) -> SearchSpace:
             frozenset(name for name, block in by_name.items() if block.add not in live),
         )
 
-    return SearchSpace(dimensions, dead)
+    blocks = [d.name for d in dimensions if d.kind == "depth"]
+    return SearchSpace(dimensions, dead, without(find_stages(graph.blocks, graph.dims), blocks))

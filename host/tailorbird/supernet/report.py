@@ -9,6 +9,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from tailorbird.graph import Stage
 from tailorbird.supernet.space import Dimension
 
 
@@ -38,6 +39,7 @@ class Report:
     macs_smallest: int
     any_batch: bool
     notes: tuple[str, ...]
+    stages: tuple[Stage, ...] = ()
 
     def to_json(self) -> str:
         """All fields as JSON."""
@@ -65,6 +67,9 @@ class Report:
             f"MACs {self.macs_smallest:,} to {self.macs_full:,} per sample",
             *self.notes,
         ]
+        if self.stages:
+            shown = ", ".join(f"{stage.name} ({len(stage.layers)})" for stage in self.stages)
+            lines.insert(0, f"stages that can keep their first layers: {shown}")
         return Group(elastic, *([fixed] if self.pinned else []), *map(Text, lines))
 
 

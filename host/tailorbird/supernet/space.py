@@ -6,10 +6,11 @@ import functools
 import itertools
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tailorbird.errors import UsageError
+from tailorbird.graph import Stage
 from tailorbird.types import Config
 
 _LARGEST_SKIP_RATE = 0.5
@@ -31,15 +32,18 @@ class Dimension:
 class SearchSpace:
     """All configurations of a SuperNet. Immutable.
 
-    dead: which dimensions and blocks have no effect when the given blocks are skipped.
+    dead: which dimensions and blocks have no effect when the given blocks are skipped; stages: the blocks that can be
+    skipped, in runs on one stream and layers within them.
     """
 
     def __init__(
         self,
         dimensions: tuple[Dimension, ...],
         dead: Callable[[frozenset[str]], tuple[frozenset[str], frozenset[str]]],
+        stages: tuple[Stage, ...] = (),
     ) -> None:
         self.dimensions = dimensions
+        self.stages = stages
         self._sized = {d.name: d for d in dimensions if d.kind != "depth"}
         self._blocks = {d.name: d for d in dimensions if d.kind == "depth"}
         self._dead = functools.lru_cache(maxsize=4096)(dead)
@@ -83,10 +87,40 @@ class SearchSpace:
         """Every dimension at its smallest choice, every block skipped."""
         return self.canonical(Config.of({d.name: d.choices[0] for d in self._sized.values()}, list(self._blocks)))
 
-    def sample(self, seed: int) -> Config:
-        """A random configuration: sizes uniform over choices, blocks skipped at a rate drawn from 0 to 1/2."""
+    def keep_first(self, layers: Mapping[str, int]) -> Config:
+        """The full network with only the first so many layers of some stages: `keep_first({"layer1": 2})`.
+
+        Only what can be skipped counts as a layer of a stage. Raises: UsageError for an unknown stage or count.
+        """
+        stages = {stage.name: stage for stage in self.stages}
+        skipped: list[str] = []
+        for name, count in layers.items():
+            stage = stages.get(name)
+            if stage is None or not 0 <= count <= len(stage.layers):
+                known = ", ".join(f"{stage.name} (up to {len(stage.layers)})" for stage in self.stages)
+                raise UsageError(
+                    f"there is no stage {name!r} with {count} layers",
+                    why=f"this network has: {known or 'none'}",
+                    fix="take names from net.space.stages",
+                )
+            skipped += [block for layer in stage.layers[count:] for block in layer]
+        return self.canonical(Config.of(skipped=skipped))
+
+    def sample(self, seed: int, depth: str = "independent") -> Config:
+        """A random configuration: sizes uniform over choices, blocks skipped at a rate drawn from 0 to 1/2.
+
+        depth: "stages" keeps the first layers of each stage instead, as Once-for-All does, at least half of them.
+        Raises: UsageError for another word.
+        """
+        if depth not in {"independent", "stages"}:
+            raise UsageError(f"depth cannot be drawn by {depth!r}", fix="pass 'independent' or 'stages'")
         rng = random.Random(seed)  # noqa: S311  (no secret depends on it)
         sizes = {d.name: rng.choice(d.choices) for d in self._sized.values()}
+        if depth == "stages":
+            kept = {
+                s.name: rng.randint(math.ceil(len(s.layers) * _LARGEST_SKIP_RATE), len(s.layers)) for s in self.stages
+            }
+            return self.canonical(Config.of(sizes, list(self.keep_first(kept).skipped)))
         rate = rng.uniform(0, _LARGEST_SKIP_RATE)
         return self.canonical(Config.of(sizes, [name for name in self._blocks if rng.random() < rate]))
 

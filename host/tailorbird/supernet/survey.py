@@ -29,6 +29,7 @@ def survey(model: str, graph: ElasticGraph, space: SearchSpace, orders: Mapping[
         macs_full=count_macs(full_shapes),
         macs_smallest=count_macs(small_shapes, smallest.skipped),
         any_batch=pin is None,
+        stages=space.stages,
         notes=() if pin is None else (f"runs at the example's batch size only: {pin.reason} ({pin.op})",),
     )
 

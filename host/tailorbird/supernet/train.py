@@ -76,6 +76,7 @@ def fit(
     max_seconds: float | None = None,
     validate: Validate | None = None,
     max_drop: float = 0.005,
+    depth: str = "independent",
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> FitResult:
     """Train the shared weights with SGD (Nesterov), warm-up, cosine schedule and gradient clipping.
@@ -84,7 +85,8 @@ def fit(
     one epoch), `max_seconds` ends the run, and the schedule, earlier. n_random: random subnets in each step. teacher:
     "in-place" distils from the full network as it trains, "frozen" from a copy of it taken at the start. validate: a
     loader, or a function returning the full network's accuracy; with it the full network may lose at most `max_drop`,
-    or else the update is taken back, in part or whole. on_progress: called with (step, planned steps, loss).
+    or else the update is taken back, in part or whole. depth: how random subnets skip blocks, see
+    `SearchSpace.sample`. on_progress: called with (step, planned steps, loss).
 
     Recalibrated statistics are dropped: they do not fit the new weights. Raises: UsageError.
     """
@@ -99,7 +101,7 @@ def fit(
     was_training = net.training
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        run = _Run(net, loss, n_random, net.extract() if teacher == "frozen" else None, seed)
+        run = _Run(net, loss, n_random, net.extract() if teacher == "frozen" else None, seed, depth)
         result = run.steps(_forever(net, loader), planned, lr, max_seconds, on_progress)
     net.train(was_training)
     net.forget_statistics()
@@ -110,8 +112,11 @@ def fit(
 class _Run:
     """One training run: the optimiser and the step."""
 
-    def __init__(self, net: SuperNet, loss: Loss, n_random: int, teacher: nn.Module | None, seed: int) -> None:
-        self.net, self.loss, self.n_random, self.teacher, self.seed = net, loss, n_random, teacher, seed
+    def __init__(
+        self, net: SuperNet, loss: Loss, n_random: int, teacher: nn.Module | None, seed: int, depth: str
+    ) -> None:
+        self.net, self.loss, self.n_random, self.teacher = net, loss, n_random, teacher
+        self.seed, self.depth = seed, depth
         self.weights = [p for p in net.parameters() if p.requires_grad]
         self.optimiser = torch.optim.SGD(self.weights, lr=0.0, momentum=_MOMENTUM, nesterov=True)
 
@@ -169,7 +174,8 @@ class _Run:
 
     def _subnets(self, step: int) -> list[Config]:
         space = self.net.space
-        drawn = [space.sample((self.seed * 1_000_003 + step) * 64 + index) for index in range(self.n_random)]
+        seeds = ((self.seed * 1_000_003 + step) * 64 + index for index in range(self.n_random))
+        drawn = [space.sample(seed, self.depth) for seed in seeds]
         return [config for config in (space.smallest(), *drawn) if not config.is_full]
 
 
