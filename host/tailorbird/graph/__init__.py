@@ -5,7 +5,7 @@ from tailorbird.graph.blocks import Block
 from tailorbird.graph.capture import op_name
 from tailorbird.graph.cost import Shapes, count_macs, count_parameters, peak_activation_bytes
 from tailorbird.graph.elastic_graph import ElasticGraph, Signature, trace, trace_rigid
-from tailorbird.graph.groups import Group, PinnedAxis, importance
+from tailorbird.graph.groups import Group, PinnedAxis, importance, per_index
 from tailorbird.graph.kernels import Kernel
 from tailorbird.graph.origin import error_origin, node_origin
 from tailorbird.graph.stages import Stage, find_stages, without
@@ -36,6 +36,7 @@ __all__ = [
     "node_origin",
     "op_name",
     "peak_activation_bytes",
+    "per_index",
     "specialise",
     "trace",
     "trace_rigid",

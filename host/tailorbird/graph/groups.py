@@ -90,8 +90,8 @@ def _names(births: Mapping[Atom, str], roles: Mapping[Atom, str]) -> dict[Atom, 
     return dict(zip(owners, unique(names), strict=True))
 
 
-def importance(group: Group, tensors: Mapping[str, Tensor], stored: Mapping[str, Dims]) -> Tensor:
-    """Importance of each index: its L2 norm within every weight that stores it, each scaled to mean 1, summed.
+def importance(group: Group, tensors: Mapping[str, Tensor], stored: Mapping[str, Dims], order: int = 2) -> Tensor:
+    """Importance of each index: its L1 or L2 norm within every weight that stores it, each scaled to mean 1, summed.
 
     The group-norm criterion of DepGraph (Fang et al., CVPR 2023, eq. 5) with per-layer normalisation. Vectors (biases,
     affine parameters) count only where there is nothing else: with them, subnets of a pretrained ResNet20 lose 2.8
@@ -101,18 +101,18 @@ def importance(group: Group, tensors: Mapping[str, Tensor], stored: Mapping[str,
     matrices = [(name, axis) for name, axis in weights if tensors[name].ndim > 1]
     total = torch.zeros(group.atom.size, dtype=torch.float64)
     for name, axis in matrices or weights:
-        weight = tensors[name].detach().cpu()
-        weight = (weight.abs() if weight.is_complex() else weight).to(torch.float64)
-        energy = weight.pow(2).movedim(axis, 0).reshape(weight.shape[axis], -1).sum(1)
-        norm = _per_index(energy, stored[name][axis], group.atom).sqrt()
+        weight = tensors[name].detach().cpu().abs().to(torch.float64)
+        energy = weight.pow(order).movedim(axis, 0).reshape(weight.shape[axis], -1).sum(1)
+        norm = per_index(energy, stored[name][axis], group.atom)
+        norm = norm.sqrt() if order == 2 else norm
         mean = norm.mean()
         if mean > 0:
             total += norm / mean
     return total
 
 
-def _per_index(energy: Tensor, dim: tuple[tuple[Atom, ...], ...], atom: Atom) -> Tensor:
-    """Sum the energy of an axis (axis size,) over everything but the indices of one atom."""
+def per_index(energy: Tensor, dim: tuple[tuple[Atom, ...], ...], atom: Atom) -> Tensor:
+    """Sum what lies along an axis (axis size,) over everything but the indices of one atom: (atom size,)."""
     total = torch.zeros(atom.size, dtype=energy.dtype)
     offset = 0
     for segment in dim:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tailorbird.errors import MissingFileError, ModelError
+from tailorbird.supernet.options import Options
 from tailorbird.types import Config
 
 if TYPE_CHECKING:
@@ -45,11 +46,11 @@ def load(path: Path, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Su
     try:
         data: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         options, orders = data["options"], data["orders"]
-        net = elastic(model, example_inputs, **options)
+        net = elastic(model, example_inputs, **(options | {"importance": "l2"}))  # the order is read back
         _check(data, net)
         net.load_state_dict(data["state"])
         net.transforms.load_state_dict(data["transforms"])
-        net.orders = orders
+        net.orders, net.options = orders, Options.of(**options)
         for text, found in data["statistics"].items():
             net.set_statistics(Config.from_json(text), found)
     except ModelError:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from tailorbird.supernet.agreement import any_batch, check_repeatable, compare, 
 from tailorbird.supernet.dimensions import find_dimensions
 from tailorbird.supernet.intake import check_examples, frozen_copy
 from tailorbird.supernet.options import Divisor, Options, Patterns
+from tailorbird.supernet.ranking import WITH_DATA, Loss, check_criterion, descending
 from tailorbird.supernet.space import SearchSpace
 from tailorbird.supernet.supernet import SuperNet
 from tailorbird.supernet.survey import survey
@@ -26,6 +28,9 @@ def elastic(
     freeze: Patterns | None = None,
     divisor: Divisor | None = None,
     choices: Mapping[str, Sequence[int]] | None = None,
+    importance: str = "l2",
+    calibration: Iterable[Any] | None = None,
+    loss: Loss | None = None,
 ) -> SuperNet:
     """Compile a network to a SuperNet: find what can shrink, pin what cannot, prove the full net unchanged.
 
@@ -34,18 +39,25 @@ def elastic(
     multiples of 1 unless a pattern says otherwise. A width below twice its divisor uses a half, quarter, ... of it.
     choices: sizes to offer, by pattern, instead of 1/4, 1/2 and 3/4 (widths, heads) or 3, 5, 7, ... (kernels); the full
     size always belongs to them.
+    importance: which channels a subnet keeps first: "l2" or "l1" norm of the weights, or measured on `calibration`, an
+    iterable of batches: "activation", or "taylor" with `loss` of scores and labels (default: cross entropy); see
+    `ranking`.
     The model may be in train or eval mode and is not changed.
 
     Raises: ElasticError, naming the op and the line of the model's code, when there is no SuperNet that computes the
     same; InputShapeError when the model does not run on the inputs; UsageError for a pattern that matches nothing or
     sizes that do not fit.
     """
-    options = Options.of(only, freeze, divisor, choices)
+    options = Options.of(only, freeze, divisor, choices, importance)
+    check_criterion(importance, calibration)
     with torch.inference_mode(mode=False), torch.compiler.set_stance("force_eager"):
         weights = frozen_copy(model)
         device = check_examples(weights, example_inputs)
         with torch.autocast(device.type, enabled=False):
-            return _compile(weights, example_inputs, options)
+            net = _compile(weights, example_inputs, options)
+    if importance in WITH_DATA:
+        net.rank(importance, calibration, loss)
+    return net
 
 
 def _compile(weights: nn.Module, inputs: tuple[Tensor, ...], options: Options) -> SuperNet:
@@ -68,14 +80,10 @@ def _compile(weights: nn.Module, inputs: tuple[Tensor, ...], options: Options) -
 
 def _assemble(name: str, weights: nn.Module, graph: ElasticGraph, options: Options) -> SuperNet:
     space = _space(graph, options)
-    orders = {g.name: _descending(importance(g, graph.tensors, graph.stored)) for g in graph.groups}
+    norm = 1 if options.importance == "l1" else 2
+    orders = {g.name: descending(importance(g, graph.tensors, graph.stored, norm)) for g in graph.groups}
     report = survey(name, graph, space, orders)
     return SuperNet(weights, graph, space, orders, report, options).eval()
-
-
-def _descending(scores: Tensor) -> Tensor:
-    """Indices from the most to the least important; equal scores in original order."""
-    return torch.argsort(scores, descending=True, stable=True)
 
 
 def _space(graph: ElasticGraph, options: Options) -> SearchSpace:

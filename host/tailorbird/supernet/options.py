@@ -24,6 +24,7 @@ class Options:
     divisor: int = 8
     divisors: tuple[tuple[str, int], ...] = ()
     choices: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    importance: str = "l2"
 
     @classmethod
     def of(
@@ -32,6 +33,7 @@ class Options:
         freeze: Patterns | None = None,
         divisor: Divisor | None = None,
         choices: Mapping[str, Sequence[int]] | None = None,
+        importance: str = "l2",
     ) -> Options:
         """From the arguments as users give them. Raises: UsageError."""
         common = divisor if isinstance(divisor, int) else 8
@@ -41,7 +43,9 @@ class Options:
             raise UsageError("a divisor must be a positive number", why=f"got {divisor!r}")
         if any(not isinstance(size, int) or size < 1 for _, sizes in wanted for size in sizes):
             raise UsageError("choices must be positive numbers", why=f"got {choices!r}")
-        return cls(None if only is None else _several(only), _several(freeze or ()), common, by_name, wanted)
+        return cls(
+            None if only is None else _several(only), _several(freeze or ()), common, by_name, wanted, importance
+        )
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of elastic() that give these options, as plain data."""
@@ -50,6 +54,7 @@ class Options:
             "freeze": list(self.freeze),
             "divisor": dict(self.divisors) or self.divisor,
             "choices": {pattern: list(sizes) for pattern, sizes in self.choices},
+            "importance": self.importance,
         }
 
     @property

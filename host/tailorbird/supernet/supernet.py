@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ from tailorbird.supernet.checkpoint import load, save
 from tailorbird.supernet.extract import extract
 from tailorbird.supernet.kernel_transforms import KernelTransforms
 from tailorbird.supernet.options import Options
+from tailorbird.supernet.ranking import Loss, rank
 from tailorbird.supernet.recalibrate import recalibrate
 from tailorbird.supernet.recent import Recent
 from tailorbird.supernet.report import Report
@@ -258,6 +259,16 @@ class SuperNet(nn.Module):
     def extract(self, config: Config | None = None) -> GraphModule:
         """A stand-alone subnet in eval mode with its own weights; see `extract.extract`."""
         return extract(self, config or Config())
+
+    def rank(self, criterion: str, loader: Iterable[Any] | None = None, loss: Loss | None = None) -> None:
+        """Choose anew which channels subnets keep first, by "l2", "l1", "taylor" or "activation"; see `ranking.rank`.
+
+        Recalibrated statistics are dropped: they belong to the channels kept before.
+        """
+        self.orders = rank(self, criterion, loader, loss)
+        self.options = replace(self.options, importance=criterion)
+        self._plans.clear()
+        self.forget_statistics()
 
     def recalibrate(self, config: Config, loader: Iterable[Any], images: int = 2000) -> None:
         """Find the batch_norm statistics of a subnet; see `recalibrate.recalibrate`."""

@@ -1,0 +1,160 @@
+"""Ranking: which channels of each group a subnet keeps first.
+
+- l2, l1: the norm of each index within every weight that stores it, each weight scaled to mean 1, summed
+  (group-norm criterion of DepGraph, Fang et al., CVPR 2023, eq. 5). Needs no data.
+- taylor: the first-order estimate of what removal does to the loss, |w * dL/dw| summed over all parameters that store
+  the index (Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019, eq. 8). Needs labels.
+- activation: mean |activation| on data, of every tensor that carries the index, each scaled to mean 1, summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.fx import Interpreter, Node
+from torch.nn import functional
+
+from tailorbird.errors import UsageError
+from tailorbird.graph import Group, Mode, importance, per_index
+from tailorbird.supernet.accuracy import evaluating
+from tailorbird.supernet.loader import Batch, logits, read
+from tailorbird.types import Config
+
+if TYPE_CHECKING:
+    from tailorbird.supernet.supernet import SuperNet
+
+WITHOUT_DATA = ("l2", "l1")
+WITH_DATA = ("taylor", "activation")
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def check_criterion(criterion: str, calibration: Iterable[Any] | None) -> None:
+    """Raises: UsageError when there is no such criterion, or no data for it."""
+    if criterion not in {*WITHOUT_DATA, *WITH_DATA}:
+        raise UsageError(
+            f"no importance is called {criterion!r}", fix=f"pass one of {', '.join((*WITHOUT_DATA, *WITH_DATA))}"
+        )
+    if criterion in WITH_DATA and calibration is None:
+        raise UsageError(
+            f"the importance {criterion!r} is measured on data, and there is none",
+            fix="pass `calibration`, a loader of (inputs, labels)" if criterion == "taylor" else "pass `calibration`",
+        )
+
+
+def rank(
+    net: SuperNet, criterion: str, loader: Iterable[Any] | None = None, loss: Loss | None = None, images: int = 512
+) -> dict[str, Tensor]:
+    """Indices of every group from the most to the least important; equal scores in original order.
+
+    loader: batches of (inputs, labels), at most `images` samples are read; loss: of scores and labels (default cross
+    entropy). The net is left as it was. Raises: UsageError.
+    """
+    check_criterion(criterion, loader)
+    groups = net.graph.groups
+    if criterion in WITHOUT_DATA:
+        tensors = {name: net.tensor(name) for group in groups for name, _ in group.uses}
+        scores = {g.name: importance(g, tensors, net.graph.stored, 2 if criterion == "l2" else 1) for g in groups}
+    else:
+        with evaluating(net):
+            device = next(net.parameters()).device
+            batches = read(loader or (), device, images)
+            if criterion == "taylor":
+                scores = _taylor(net, batches, loss or functional.cross_entropy)
+            else:
+                scores = _activation(net, batches)
+    return {name: descending(score) for name, score in scores.items()}
+
+
+def descending(scores: Tensor) -> Tensor:
+    """Indices from the most to the least important; equal scores in original order."""
+    return torch.argsort(scores, descending=True, stable=True)
+
+
+def _taylor(net: SuperNet, batches: Iterable[Batch], loss: Loss) -> dict[str, Tensor]:
+    names = [name for name in net.graph.parameters if net.tensor(name).requires_grad]
+    weights = {name: net.tensor(name) for name in names}
+    totals = {name: torch.zeros_like(weight, dtype=torch.float64) for name, weight in weights.items()}
+    seen = 0
+    with torch.enable_grad():
+        for batch in batches:
+            value = loss(logits(net(*batch.inputs)), batch.known())
+            found = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
+            for (name, weight), gradient in zip(weights.items(), found, strict=True):
+                if gradient is not None:
+                    totals[name] += (weight.detach() * gradient).abs().to(torch.float64) * batch.size
+            seen += batch.size
+    _check_seen(seen)
+    scores = {}
+    for group in net.graph.groups:
+        scores[group.name] = torch.zeros(group.atom.size, dtype=torch.float64)
+        for name, axis in group.uses:
+            if name in totals:
+                scores[group.name] += _along(totals[name].cpu(), axis, net, group, name)
+    return scores
+
+
+def _along(total: Tensor, axis: int, net: SuperNet, group: Group, name: str) -> Tensor:
+    energy = total.movedim(axis, 0).reshape(total.shape[axis], -1).sum(1)
+    return per_index(energy, net.graph.stored[name][axis], group.atom)
+
+
+def _activation(net: SuperNet, batches: Iterable[Batch]) -> dict[str, Tensor]:
+    plan = net.plan(Config(), Mode.EVAL)
+    watch = _Watched(net, plan.module)
+    seen = 0
+    with torch.no_grad():
+        stored = net.stored(plan, {})
+        for batch in batches:
+            net.check_inputs(batch.inputs)
+            watch.weight = batch.size
+            watch.run(*stored, *batch.inputs)
+            seen += batch.size
+    _check_seen(seen)
+    return watch.scores()
+
+
+class _Watched(Interpreter):
+    """Runs the full network and sums |activation| of every index over all tensors that carry it."""
+
+    def __init__(self, net: SuperNet, module: torch.fx.GraphModule) -> None:
+        super().__init__(module)
+        groups = {group.atom: group for group in net.graph.groups}
+        self._sizes = {group.name: group.atom.size for group in net.graph.groups}
+        self._carried = {
+            node.name: [
+                (axis, dim, groups[atom])
+                for axis, dim in enumerate(dims)
+                for atom in dict.fromkeys(atom for segment in dim for atom in segment)
+                if atom in groups
+            ]
+            for node, dims in net.graph.dims.items()
+            if node.op == "call_function"
+        }
+        self._sums: dict[tuple[str, str, int], Tensor] = {}
+        self.weight = 1
+
+    def run_node(self, n: Node) -> Any:
+        """As usual, noting the mean absolute value along every axis that carries a group."""
+        value = super().run_node(n)
+        if n.op == "call_function" and isinstance(value, Tensor) and value.is_floating_point():
+            for axis, dim, group in self._carried.get(n.name, ()):
+                mean = value.abs().movedim(axis, 0).reshape(value.shape[axis], -1).to(torch.float64).mean(1).cpu()
+                key = (group.name, n.name, axis)
+                self._sums[key] = self._sums.get(key, 0) + per_index(mean, dim, group.atom) * self.weight
+        return value
+
+    def scores(self) -> dict[str, Tensor]:
+        total = {name: torch.zeros(size, dtype=torch.float64) for name, size in self._sizes.items()}
+        for (name, _, _), found in self._sums.items():
+            if found.mean() > 0:
+                total[name] += found / found.mean()
+        return total
+
+
+def _check_seen(samples: int) -> None:
+    if not samples:
+        raise UsageError("there is nothing to rank on", why="the loader gave no batch", fix="pass a loader with data")
