@@ -6,8 +6,10 @@ from tailorbird.graph.capture import op_name
 from tailorbird.graph.cost import Shapes, count_macs, count_parameters, peak_activation_bytes
 from tailorbird.graph.elastic_graph import ElasticGraph, Signature, trace, trace_rigid
 from tailorbird.graph.groups import Group, PinnedAxis, importance, per_index
+from tailorbird.graph.inputs import Inputs, bind
 from tailorbird.graph.kernels import Kernel
 from tailorbird.graph.origin import error_origin, node_origin
+from tailorbird.graph.outputs import plain
 from tailorbird.graph.stages import Stage, find_stages, without
 from tailorbird.graph.subgraph import Mode, Subgraph, as_module, live_nodes, specialise
 
@@ -18,6 +20,7 @@ __all__ = [
     "Dims",
     "ElasticGraph",
     "Group",
+    "Inputs",
     "Kernel",
     "Mode",
     "Pin",
@@ -27,6 +30,7 @@ __all__ = [
     "Stage",
     "Subgraph",
     "as_module",
+    "bind",
     "count_macs",
     "count_parameters",
     "error_origin",
@@ -37,6 +41,7 @@ __all__ = [
     "op_name",
     "peak_activation_bytes",
     "per_index",
+    "plain",
     "specialise",
     "trace",
     "trace_rigid",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,7 +18,9 @@ from torch.fx import Graph, Node
 from torch.utils import _pytree as pytree
 
 from tailorbird.errors import ElasticError
+from tailorbird.graph.inputs import Inputs
 from tailorbird.graph.origin import error_origin
+from tailorbird.graph.outputs import plain_outputs
 from tailorbird.graph.regions import inline_regions
 
 # Batch sizes to trace with: primes, so that a factor of the batch cannot be mistaken for a factor of the model.
@@ -44,33 +46,33 @@ def op_name(node: Node) -> str:
     return str(schema.name).removeprefix("aten::")
 
 
-def trace_batch(model: nn.Module, inputs: Sequence[Tensor]) -> int | None:
+def trace_batch(model: nn.Module, inputs: Inputs) -> int | None:
     """A batch size that divides no size in the model, so that it can be told apart; None without a batch axis."""
-    if not inputs or inputs[0].ndim == 0:
+    if inputs.batch is None:
         return None
-    tensors = (*model.parameters(), *model.buffers())
-    sizes = {size for tensor in (*tensors, *inputs) for size in tensor.shape}
+    tensors = (*model.parameters(), *model.buffers(), *inputs.tensors)
+    sizes = {size for tensor in tensors for size in tensor.shape}
     return next((batch for batch in TRACE_BATCHES if all(size % batch for size in sizes if size)), None)
 
 
-def with_batch(inputs: Sequence[Tensor], batch: int) -> tuple[Tensor, ...]:
+def with_batch(inputs: Inputs, batch: int) -> Inputs:
     """Inputs of another batch size (contents undefined: only for tracing shapes)."""
-    old = inputs[0].shape[0]
-    return tuple(x.new_empty((batch, *x.shape[1:])) if x.ndim and x.shape[0] == old else x for x in inputs)
+    return inputs.map_batched(lambda x: x.new_empty((batch, *x.shape[1:])))
 
 
-def capture(model: nn.Module, inputs: tuple[Tensor, ...], *, batch: int | None) -> Capture:
+def capture(model: nn.Module, inputs: Inputs | tuple[Tensor, ...], *, batch: int | None) -> Capture:
     """Export `model` (in eval mode, without decompositions) and bring the graph to normal form.
 
     batch: the batch size to trace with, None to trace with the inputs as they are.
 
     Raises: ElasticError when torch.export cannot capture the model.
     """
-    example = inputs if batch is None else with_batch(inputs, batch)
+    example = Inputs.of(inputs) if batch is None else with_batch(Inputs.of(inputs), batch)
     try:
-        with torch.enable_grad(), warnings.catch_warnings():  # with gradients on, regions without them are recorded
+        # With gradients on, regions without them are recorded.
+        with torch.enable_grad(), plain_outputs(model), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # export remarks on attributes that modules assign while they run
-            program = torch.export.export(model, example, strict=False)
+            program = torch.export.export(model, example.args, dict(example.kwargs), strict=False)
             module = program.module(check_guards=False)
     except Exception as error:
         line = error_origin(error)

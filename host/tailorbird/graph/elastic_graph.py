@@ -16,16 +16,21 @@ from tailorbird.graph.analysis import Analysis, Resize
 from tailorbird.graph.blocks import Block, find_blocks
 from tailorbird.graph.capture import Capture, capture, trace_batch
 from tailorbird.graph.groups import Group, PinnedAxis, find_groups, find_pinned
+from tailorbird.graph.inputs import Inputs
 from tailorbird.graph.kernels import Kernel, find_kernels
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """One input: its name, dtype and shape; None stands for the batch."""
+    """One input: its name, dtype and shape; None stands for the batch.
+
+    Without a dtype it is no tensor but a constant, None mostly, that every call must repeat.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...]
+    constant: object = None
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,12 @@ class ElasticGraph:
         return value.device
 
 
-def trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> ElasticGraph:
+def trace(model: nn.Module, example: Inputs | tuple[Tensor, ...]) -> ElasticGraph:
     """Capture and analyse `model` (in eval mode), for any batch size where the network allows it.
 
     Raises: ModelError when torch.export cannot capture the model.
     """
+    inputs = Inputs.of(example)
     batch = trace_batch(model, inputs)
     batch_pin = Pin("input", "the first input has no batch axis")
     if batch is not None:
@@ -81,7 +87,7 @@ def trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> ElasticGraph:
     return trace_rigid(model, inputs, batch_pin)
 
 
-def trace_rigid(model: nn.Module, inputs: tuple[Tensor, ...], batch_pin: Pin) -> ElasticGraph:
+def trace_rigid(model: nn.Module, inputs: Inputs, batch_pin: Pin) -> ElasticGraph:
     """Capture and analyse `model` for the batch size of the example alone. Raises: ModelError."""
     return _finish(Analysis(capture(model, inputs, batch=None)), batch_pin)
 
@@ -129,7 +135,11 @@ def _signatures(analysis: Analysis) -> tuple[Signature, ...]:
     found = []
     for node in analysis.capture.graph.nodes:
         if node.op == "placeholder":
+            value = node.meta["val"]
+            if not isinstance(value, Tensor):
+                found.append(Signature(node.name, "", (), value))
+                continue
             batch = analysis.capture.batch
             shape = tuple(None if size == batch else size for size in analysis.shape(node))
-            found.append(Signature(node.name, str(node.meta["val"].dtype).removeprefix("torch."), shape))
+            found.append(Signature(node.name, str(value.dtype).removeprefix("torch."), shape))
     return tuple(found)

@@ -11,7 +11,7 @@ from torch.fx import Node
 from torch.utils import _pytree as pytree
 
 from tailorbird.errors import ElasticError, InputShapeError
-from tailorbird.graph import ElasticGraph, error_origin, node_origin, op_name
+from tailorbird.graph import ElasticGraph, Inputs, error_origin, node_origin, op_name, plain
 from tailorbird.supernet.supernet import SuperNet
 
 _OTHER_BATCHES = (2, 3)  # batch sizes at which the compiled network is compared with the user's
@@ -22,18 +22,19 @@ _RANDOM_IF = {  # position of the argument that makes the op draw random numbers
     "scaled_dot_product_attention": 4,
     "rrelu": 3,
 }
-_PLAIN = (Tensor, bool, int, float, complex, str, type(None))
 
 
-def expected_outputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Any, Any]:
-    """What the user's module answers to the inputs, twice. The module itself is left as it is.
+def expected_outputs(model: nn.Module, inputs: Inputs) -> tuple[tuple[Any, Any], tuple[str, ...]]:
+    """What the user's module answers to the inputs, twice, and the types of what had to be left out of the answer.
 
-    Raises: InputShapeError when it does not run; ElasticError when it returns something that is no tensor.
+    The module itself is left as it is.
+
+    Raises: InputShapeError when it does not run; ElasticError when it returns nothing that is a tensor.
     """
     name, probe = type(model).__name__, copy.deepcopy(model)
     try:
         with torch.no_grad():
-            first, second = (_detached(probe(*(x.detach().clone() for x in inputs))) for _ in range(2))
+            first, second = (_detached(plain(inputs.call(probe))) for _ in range(2))
     except Exception as error:
         line = error_origin(error)
         raise InputShapeError(
@@ -41,15 +42,15 @@ def expected_outputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Any,
             why=f"{type(error).__name__}: {error}",
             fix=f"check that model(*example_inputs) runs; got {_described(inputs)}",
         ) from error
-    for leaf in pytree.tree_leaves(first):
-        if not isinstance(leaf, _PLAIN):
-            raise ElasticError(
-                f"{name} returns a {type(leaf).__name__}, which holds no tensors as far as PyTorch knows",
-                why=f"the object comes from {_forward(model)}",
-                fix="return tensors in tuples, lists or dicts, or tell PyTorch what the class holds "
-                "(torch.export.register_dataclass, torch.utils._pytree.register_pytree_node)",
-            )
-    return first, second
+    output, left_out = first
+    if left_out and not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(output)):
+        raise ElasticError(
+            f"{name} returns a {left_out[0]}, which holds no tensors as far as PyTorch knows",
+            why=f"the object comes from {_forward(model)}",
+            fix="return tensors in tuples, lists, dicts or data classes, or tell PyTorch what the class holds "
+            "(torch.utils._pytree.register_pytree_node)",
+        )
+    return (output, second[0]), left_out
 
 
 def check_repeatable(answers: tuple[Any, Any], name: str, graph: ElasticGraph) -> None:
@@ -75,16 +76,17 @@ def _is_random(node: Node) -> bool:
     return position is None or bool(node.args[position])
 
 
-def any_batch(net: SuperNet, model: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+def any_batch(net: SuperNet, model: nn.Module, inputs: Inputs) -> bool:
     """Whether the compiled network follows the user's at batch sizes other than the traced one."""
-    old = inputs[0].shape[0]
+    old = inputs.batch
+    assert old is not None
     probe = copy.deepcopy(model)
     for batch in _OTHER_BATCHES:
-        rows = torch.arange(batch, device=inputs[0].device) % old
-        other = tuple(x[rows] if x.ndim and x.shape[0] == old else x for x in inputs)
+        rows = torch.arange(batch) % old
+        other = inputs.map_batched(lambda x, rows=rows: x[rows.to(x.device)])  # type: ignore[misc]
         try:
             with torch.no_grad():
-                same = agree(probe(*other), net.eval()(*other), rtol=1e-4, atol=1e-5)
+                same = agree(plain(other.call(probe))[0], other.call(net.eval()), rtol=1e-4, atol=1e-5)
         except Exception:
             return False
         if not same:
@@ -92,13 +94,13 @@ def any_batch(net: SuperNet, model: nn.Module, inputs: tuple[Tensor, ...]) -> bo
     return True
 
 
-def compare(net: SuperNet, expected: Any, inputs: tuple[Tensor, ...]) -> tuple[str, ...]:
+def compare(net: SuperNet, expected: Any, inputs: Inputs) -> tuple[str, ...]:
     """Check the promise that the full configuration is the user's network; what to note if it is so to rounding only.
 
     Raises: ElasticError when it is not.
     """
     with torch.no_grad():
-        found = net.eval()(*(x.detach().clone() for x in inputs))
+        found = inputs.call(net.eval())
     if agree(expected, found):
         return ()
     if agree(expected, found, **_ROUNDING):
@@ -131,8 +133,8 @@ def _detached(output: Any) -> Any:
     return pytree.tree_map_only(Tensor, lambda x: x.detach().clone(), output)
 
 
-def _described(inputs: tuple[Tensor, ...]) -> str:
-    return ", ".join(f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}" for x in inputs)
+def _described(inputs: Inputs) -> str:
+    return ", ".join(f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}" for x in inputs.tensors)
 
 
 def _forward(model: nn.Module) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tailorbird.errors import MissingFileError, ModelError
 from tailorbird.supernet.options import Options
@@ -34,7 +34,7 @@ def save(net: SuperNet, path: Path) -> None:
     )
 
 
-def load(path: Path, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> SuperNet:
+def load(path: Path, model: nn.Module, *example: Any) -> SuperNet:
     """Compile `model` with the options of the saved SuperNet and read its state back. `model` is not changed.
 
     Raises: MissingFileError; ModelError when the file is no SuperNet or belongs to another network.
@@ -46,7 +46,7 @@ def load(path: Path, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> Su
     try:
         data: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         options, orders = data["options"], data["orders"]
-        net = elastic(model, example_inputs, **(options | {"importance": "l2"}))  # the order is read back
+        net = elastic(model, *example, **(options | {"importance": "l2"}))  # the order is read back
         _check(data, net)
         net.load_state_dict(data["state"])
         net.transforms.load_state_dict(data["transforms"])

@@ -7,12 +7,22 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tailorbird.graph import ElasticGraph, Pin, find_stages, importance, live_nodes, trace, trace_rigid, without
+from tailorbird.graph import (
+    ElasticGraph,
+    Inputs,
+    Pin,
+    find_stages,
+    importance,
+    live_nodes,
+    trace,
+    trace_rigid,
+    without,
+)
 from tailorbird.supernet.agreement import any_batch, check_repeatable, compare, expected_outputs
 from tailorbird.supernet.dimensions import find_dimensions
-from tailorbird.supernet.intake import check_examples, frozen_copy
+from tailorbird.supernet.intake import frozen_copy, read_example
 from tailorbird.supernet.options import Divisor, Options, Patterns
 from tailorbird.supernet.ranking import WITH_DATA, Loss, check_criterion, descending
 from tailorbird.supernet.space import SearchSpace
@@ -22,7 +32,8 @@ from tailorbird.supernet.survey import survey
 
 def elastic(
     model: nn.Module,
-    example_inputs: tuple[Tensor, ...],
+    example_inputs: tuple[Any, ...] | Mapping[str, Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
     *,
     only: Patterns | None = None,
     freeze: Patterns | None = None,
@@ -34,6 +45,8 @@ def elastic(
 ) -> SuperNet:
     """Compile a network to a SuperNet: find what can shrink, pin what cannot, prove the full net unchanged.
 
+    example_inputs, kwargs: what the model is called with, `model(*example_inputs, **kwargs)`; a mapping alone holds
+    keyword inputs (`elastic(model, tokenizer(text, return_tensors="pt"))`). Inputs may be nested or None.
     only, freeze: patterns (`layer2.*`, `*:kernel`) on the names of dimensions of every kind.
     divisor: widths are kept in multiples of it (default 8), or a mapping from patterns to such numbers; heads in
     multiples of 1 unless a pattern says otherwise. A width below twice its divisor uses a half, quarter, ... of it.
@@ -52,38 +65,42 @@ def elastic(
     check_criterion(importance, calibration)
     with torch.inference_mode(mode=False), torch.compiler.set_stance("force_eager"):
         weights = frozen_copy(model)
-        device = check_examples(weights, example_inputs)
-        with torch.autocast(device.type, enabled=False):
-            net = _compile(weights, example_inputs, options)
+        inputs = read_example(weights, example_inputs, kwargs)
+        with torch.autocast(inputs.tensors[0].device.type, enabled=False):
+            net = _compile(weights, inputs, options)
     if importance in WITH_DATA:
         net.rank(importance, calibration, loss)
     return net
 
 
-def _compile(weights: nn.Module, inputs: tuple[Tensor, ...], options: Options) -> SuperNet:
+def _compile(weights: nn.Module, inputs: Inputs, options: Options) -> SuperNet:
     name = type(weights).__name__
     buffers = {key: value.clone() for key, value in weights.named_buffers()}
-    answers = expected_outputs(weights, inputs)
+    answers, left_out = expected_outputs(weights, inputs)
     graph = trace(weights, inputs)
     check_repeatable(answers, name, graph)
-    net = _assemble(name, weights, graph, options)
+    net = _assemble(name, weights, graph, inputs, options)
     if graph.batch is not None and not any_batch(net, weights, inputs):
         graph = trace_rigid(weights, inputs, Pin("self-check", "outputs differ at another batch size"))
-        net = _assemble(name, weights, graph, options)
-    net.report = replace(net.report, notes=(*net.report.notes, *compare(net, answers[0], inputs)))
+        net = _assemble(name, weights, graph, inputs, options)
+    notes = (*net.report.notes, *compare(net, answers[0], inputs), *map(_left_out, left_out))
+    net.report = replace(net.report, notes=notes)
     with torch.no_grad():  # a counter that a forward pass keeps must not count the passes made here
         for key, value in weights.named_buffers():
             value.copy_(buffers[key])
-    net.example_inputs = tuple(value.detach().clone() for value in inputs)
     return net.eval()
 
 
-def _assemble(name: str, weights: nn.Module, graph: ElasticGraph, options: Options) -> SuperNet:
+def _left_out(kind: str) -> str:
+    return f"the {kind} in the output holds no tensors as far as PyTorch knows: it is None in the SuperNet's output"
+
+
+def _assemble(name: str, weights: nn.Module, graph: ElasticGraph, inputs: Inputs, options: Options) -> SuperNet:
     space = _space(graph, options)
     norm = 1 if options.importance == "l1" else 2
     orders = {g.name: descending(importance(g, graph.tensors, graph.stored, norm)) for g in graph.groups}
     report = survey(name, graph, space, orders)
-    return SuperNet(weights, graph, space, orders, report, options).eval()
+    return SuperNet(weights, graph, space, orders, report, options, inputs).eval()
 
 
 def _space(graph: ElasticGraph, options: Options) -> SearchSpace:

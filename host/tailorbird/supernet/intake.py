@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,9 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from tailorbird.errors import ElasticError, InputShapeError
+from tailorbird.graph import Inputs
 
+_LEAVES = (Tensor, bool, int, float, str, type(None))
 _WRAPPERS = {  # class name -> the attribute that holds the user's own module
     "OptimizedModule": "_orig_mod",
     "DataParallel": "module",
@@ -47,17 +49,25 @@ def frozen_copy(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def check_examples(model: nn.Module, inputs: Any) -> torch.device:
-    """The device of the model and its inputs.
+def read_example(model: nn.Module, example: Any, kwargs: Any) -> Inputs:
+    """The example inputs, as elastic() was given them.
 
-    Raises: InputShapeError for inputs that are no tuple of dense tensors on one device with the model.
+    Raises: InputShapeError for anything but nested containers of dense tensors on one device with the model.
     """
     name = type(model).__name__
-    if not isinstance(inputs, tuple) or not inputs or not all(isinstance(x, Tensor) for x in inputs):
+    if isinstance(example, Mapping) and kwargs is None:
+        example, kwargs = (), example
+    inputs = Inputs(example, dict(kwargs or {})) if isinstance(example, tuple) else Inputs()
+    strange = [leaf for leaf in inputs.leaves if not isinstance(leaf, _LEAVES)]
+    if strange or not inputs.tensors or not isinstance(kwargs, Mapping | None):
+        found = strange[0] if strange else kwargs if isinstance(example, tuple) and example else example
         raise InputShapeError(
-            "example_inputs must be a tuple of tensors", fix=f"call elastic(model, (x,)) as you would call {name}(x)"
+            "example_inputs must be a tuple of tensors, or a mapping of keyword inputs",
+            why=f"there is a {type(found).__name__}" if inputs.tensors else "there is no tensor in them",
+            fix=f"call elastic(model, (x,)) as you would call {name}(x), elastic(model, {{'x': x}}) for {name}(x=x); "
+            "lists, dicts, None and plain numbers may stand around tensors",
         )
-    for index, x in enumerate(inputs):
+    for index, x in enumerate(inputs.tensors):
         if x.layout is not torch.strided or x.is_nested or x.is_quantized:
             kind = "nested" if x.is_nested else "quantised" if x.is_quantized else str(x.layout).removeprefix("torch.")
             raise InputShapeError(
@@ -71,14 +81,15 @@ def check_examples(model: nn.Module, inputs: Any) -> torch.device:
                 why=f"its shape is {tuple(x.shape)}: there is nothing to compare the SuperNet with",
                 fix="pass an example with at least one sample",
             )
-    devices = {x.device for x in (*inputs, *model.parameters(), *model.buffers())}
+    devices = {x.device for x in (*inputs.tensors, *model.parameters(), *model.buffers())}
     if len(devices) > 1:
         raise InputShapeError(
             f"{name} and its example inputs are not on one device",
-            why=f"the model is on {_listed(model.parameters(), model.buffers())}, the inputs on {_listed(inputs)}",
+            why=f"the model is on {_listed(model.parameters(), model.buffers())}, the inputs on "
+            f"{_listed(inputs.tensors)}",
             fix="move both to one device: elastic(model.to(device), (x.to(device),))",
         )
-    return inputs[0].device
+    return inputs.map(lambda x: x.detach().clone())
 
 
 def _check_modules(model: nn.Module) -> None:

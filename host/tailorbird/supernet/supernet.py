@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,11 +15,14 @@ from torch.utils import _pytree as pytree
 from tailorbird.errors import InputShapeError
 from tailorbird.graph import (
     ElasticGraph,
+    Inputs,
     Mode,
     Shapes,
+    bind,
     count_macs,
     count_parameters,
     peak_activation_bytes,
+    plain,
     specialise,
 )
 from tailorbird.supernet.checkpoint import load, save
@@ -74,6 +77,7 @@ class SuperNet(nn.Module):
         orders: Mapping[str, Tensor],
         report: Report,
         options: Options,
+        example: Inputs,
     ) -> None:
         super().__init__()
         self.weights = weights
@@ -82,8 +86,7 @@ class SuperNet(nn.Module):
         self.orders = dict(orders)
         self.report = report
         self.options = options
-        #: What elastic() was called with; later stages compile subnets for inputs of these shapes.
-        self.example_inputs: tuple[Tensor, ...] = ()
+        self.example = example
         # Constants of the forward pass and plain tensor attributes of the user's modules: they move with the network.
         own = {name for name, _ in weights.named_parameters(remove_duplicate=False)}
         own |= {name for name, _ in weights.named_buffers(remove_duplicate=False)}
@@ -103,15 +106,24 @@ class SuperNet(nn.Module):
 
     # -- running
 
-    def forward(self, *inputs: Tensor, config: Config | None = None) -> Any:
+    @property
+    def example_inputs(self) -> tuple[Any, ...]:
+        """Positional inputs that elastic() was called with; later stages compile subnets for inputs of these shapes."""
+        return self.example.args
+
+    def forward(self, *args: Any, config: Config | None = None, **kwargs: Any) -> Any:
         """Output of a subnet (of the user's own network without `config`), in the user's output structure.
+
+        Inputs are given as to the user's network, by position or by keyword.
 
         Raises: UsageError for an invalid configuration, InputShapeError for inputs that do not fit.
         """
+        given = bind(self.weights, self.example, Inputs(args, kwargs))
+        inputs = given.leaves
         self.check_inputs(inputs)
         chosen = self.space.canonical(config or Config())
         if self.training and chosen.is_full:
-            return self.weights(*inputs)
+            return plain(self.weights(*given.args, **given.kwargs))[0]
         plan = self.plan(chosen, Mode.TRAIN if self.training else Mode.EVAL)
         statistics = {} if self.training else self._statistics.get(chosen) or {}
         return pytree.tree_unflatten(plan.module(*self.stored(plan, statistics), *inputs), self.graph.out_spec)
@@ -134,8 +146,8 @@ class SuperNet(nn.Module):
         """The leading arguments of a plan: shared tensors, cut; recalibrated statistics where there are some."""
         return [statistics[name] if name in statistics else self.cut(name, cuts) for name, cuts in plan.tensors]
 
-    def check_inputs(self, inputs: tuple[Tensor, ...]) -> None:
-        """Raises: InputShapeError when inputs do not fit the signature of the network."""
+    def check_inputs(self, inputs: Sequence[Any]) -> None:
+        """Raises: InputShapeError when inputs (the leaves, in order) do not fit the signature of the network."""
         signature = self.graph.inputs
         if len(inputs) != len(signature):
             raise InputShapeError(
@@ -144,6 +156,14 @@ class SuperNet(nn.Module):
             )
         batches = set()
         for given, wanted in zip(inputs, signature, strict=True):
+            if not wanted.dtype or not isinstance(given, Tensor):
+                if wanted.dtype or isinstance(given, Tensor) or given != wanted.constant:
+                    raise InputShapeError(
+                        f"input {wanted.name!r} of {self.report.model} does not fit",
+                        why=f"expected {wanted.dtype or repr(wanted.constant)}, got {type(given).__name__}",
+                        fix="an input that is None or a constant in example_inputs is part of the compiled network",
+                    )
+                continue
             if given.device != self._device:
                 raise InputShapeError(
                     f"input {wanted.name!r} of {self.report.model} is on {given.device}, the network on {self._device}",
@@ -283,6 +303,6 @@ class SuperNet(nn.Module):
         save(self, Path(path))
 
     @classmethod
-    def load(cls, path: str | Path, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> SuperNet:
-        """Compile `model` as it was when saved and read everything back; see `checkpoint.load`."""
-        return load(Path(path), model, example_inputs)
+    def load(cls, path: str | Path, model: nn.Module, *example: Any) -> SuperNet:
+        """Compile `model` as it was when saved and read everything back; `example` are the inputs of elastic()."""
+        return load(Path(path), model, *example)
