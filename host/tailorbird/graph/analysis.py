@@ -181,7 +181,7 @@ class Analysis:
     def _stored_dims(self, name: str) -> Dims:
         if name not in self.tensor_dims:
             shape = self.capture.tensors[name].shape
-            self.tensor_dims[name] = tuple(atom_dim(Atom(size)) for size in shape)
+            self.tensor_dims[name] = tuple(atom_dim(Atom(size, None if size else FIXED)) for size in shape)
         return self.tensor_dims[name]
 
     def _pin_all(self, node: Node, why: Pin) -> None:
