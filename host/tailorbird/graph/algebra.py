@@ -76,17 +76,36 @@ def _resolve_segment(segment: Segment) -> list[Segment]:
             parts = [(*part, atom) for part in parts]
             continue
         inner = resolve(atom.definition)
+        copies = _copies(parts)
         if len(inner) == 1:
             parts = [part + inner[0] for part in parts]
-        elif parts == [()]:
-            parts = list(inner)
+        elif copies is not None:
+            parts = list(inner) * copies
         else:
-            # A concatenation inside a product is no sum of products: keep it whole.
-            pin(inner, Pin("reshape", "a concatenation ends up inside a product of axes"))
-            opaque = Atom(atom.size, next(iter_atoms(inner)).pin)
+            opaque = _opaque(inner)
             atom.definition = atom_dim(opaque)
             parts = [(*part, opaque) for part in parts]
     return parts
+
+
+_MOST_COPIES = 64
+
+
+def _copies(outer: Sequence[Segment]) -> int | None:
+    """How often a concatenation inside the product with `outer` repeats; None when that is elastic, or too often.
+
+    Of a product with a fixed outer axis each index is a copy: n x (a + b) = a + b + a + b ...
+    """
+    atoms = list(itertools.chain.from_iterable(outer))
+    count = sum(map(segment_size, outer))
+    fixed = all(atom.pin is not None and not atom.batch for atom in atoms)
+    return count if fixed and count <= _MOST_COPIES else None
+
+
+def _opaque(concatenation: Dim) -> Atom:
+    """One pinned atom for a concatenation inside a product with an elastic axis, which is no sum of products."""
+    pin(concatenation, Pin("reshape", "a concatenation ends up inside a product of axes"))
+    return Atom(dim_size(concatenation), next(iter_atoms(concatenation), Atom(1, FIXED)).pin)
 
 
 def iter_atoms(dim: Dim) -> Iterator[Atom]:
@@ -223,11 +242,15 @@ class Algebra:
             inside = [point - offset for point in points if offset < point < offset + size]
             if inside:
                 outer, inner = segment[0], segment_size(segment[1:])
-                if outer.batch or any(point % inner for point in inside):
+                if outer.batch:
                     return False
-                borders = [0, *(point // inner for point in inside), outer.size]
+                # A point within one index of the outer axis singles that index out; the next round cuts inside it.
+                whole = {border for point in inside for border in (point // inner, -(-point // inner))}
+                borders = sorted(whole | {0, outer.size})
+                if borders == [0, outer.size]:
+                    return False
                 outer.definition = tuple((Atom(end - start, outer.pin),) for start, end in itertools.pairwise(borders))
-                size = segment_size(resolve(dim)[index])
+                continue
             offset, index = offset + size, index + 1
         return True
 
@@ -245,15 +268,22 @@ class Algebra:
         return tuple(found)
 
     def product(self, dims: Sequence[Dim]) -> Dim | None:
-        """Row-major product of axes (a reshape that merges them); None when a sum would end up inside it."""
+        """Row-major product of axes (a reshape that merges them); None when the batch keeps it from being one.
+
+        A concatenation inside the product repeats where the outer axes are fixed; otherwise it is pinned whole.
+        """
         merged: Dim = UNIT
         for dim in map(resolve, dims):
+            copies = _copies(merged)
             if len(dim) == 1:
                 merged = tuple(segment + dim[0] for segment in merged)
-            elif merged == UNIT:
-                merged = dim
-            else:
+            elif copies is not None:
+                merged = dim * copies
+            elif any(atom.batch for atom in iter_atoms(dim)):
                 return None
+            else:
+                opaque = _opaque(dim)
+                merged = tuple((*segment, opaque) for segment in merged)
         return merged
 
     def factor(self, dim: Dim, sizes: Sequence[int], why: Pin) -> list[Dim] | None:
@@ -263,16 +293,25 @@ class Algebra:
         inner = math.prod(sizes[1:])
         outer: list[Segment] = []
         rest: Dim | None = None
-        for segment in resolve(dim):
-            current = resolve((segment,))
-            split = _split_segment(current[0], inner) if len(current) == 1 else None
-            if split is None:
-                return None
-            outer.append(split[0])
-            if rest is None:
-                rest = (split[1],)
+        segments = list(resolve(dim))
+        while segments:
+            first: Segment = ()
+            within: Dim | None
+            if segment_size(segments[0]) < inner:  # a run of segments is one index of the outer axis
+                run = _run(segments, inner)
+                within = run
             else:
-                self.unify(rest, (split[1],), why)
+                current = resolve((segments[0],))
+                run = (segments[0],)
+                first, within = _split_segment(current[0], inner) if len(current) == 1 else ((), None)
+            if within is None or run is None:
+                return None
+            segments = segments[len(run) :]
+            outer.append(first)
+            if rest is None:
+                rest = within
+            else:
+                self.unify(rest, within, why)
         if rest is None:
             return None
         head: Dim = tuple(outer)
@@ -289,14 +328,20 @@ def factor_atom(atom: Atom, sizes: Sequence[int]) -> Segment:
     return parts
 
 
-def _split_segment(segment: Segment, inner: int) -> tuple[Segment, Segment] | None:
-    """Split a product so that its right part has `inner` indices, factoring one atom if it must."""
+def _run(segments: Sequence[Segment], size: int) -> Dim | None:
+    """The leading segments that together have `size` indices; None when a border does not fall there."""
+    ends = list(itertools.accumulate(map(segment_size, segments)))
+    return tuple(segments[: ends.index(size) + 1]) if size in ends else None
+
+
+def _split_segment(segment: Segment, inner: int) -> tuple[Segment, Dim | None]:
+    """Split a product so that its right part has `inner` indices, factoring one atom if it must; None if it cannot."""
     right: Segment = ()
     left = segment
     need = inner
     while need > 1:
         if not left:
-            return None
+            return (), None
         last = left[-1]
         if need % last.size == 0:
             left, right, need = left[:-1], (last, *right), need // last.size
@@ -304,5 +349,5 @@ def _split_segment(segment: Segment, inner: int) -> tuple[Segment, Segment] | No
             outer, within = factor_atom(last, (last.size // need, need))
             left, right, need = (*left[:-1], outer), (within, *right), 1
         else:
-            return None
-    return left, right
+            return (), None
+    return left, (right,)

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 from torch.fx import Node
 
-from tailorbird.graph.algebra import FIXED, UNIT, Algebra, Atom, Dim, Dims, Pin, atom_dim, is_pinned, pin, same
+from tailorbird.graph.algebra import (
+    FIXED,
+    UNIT,
+    Algebra,
+    Atom,
+    Dim,
+    Dims,
+    Pin,
+    atom_dim,
+    is_pinned,
+    iter_atoms,
+    pin,
+    resolve,
+    same,
+)
 from tailorbird.graph.capture import Capture, op_name
 from tailorbird.graph.registry import RULES, Result, Several, Shape, UnknownError
 
@@ -21,6 +35,18 @@ class Resize:
     position: int
     sizes: Dims
     is_list: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A product of two activations over `contracted`, once for each entry of the leading axes (batch, heads)."""
+
+    node: Node
+    contracted: Dim
+    leading: Dims
+
+
+_SCALED = "scores are scaled by the full size of this axis"
 
 
 @dataclass
@@ -37,6 +63,7 @@ class Analysis:
     tensor_dims: dict[str, Dims] = field(default_factory=dict)
     roles: list[tuple[str, Dim]] = field(default_factory=list)
     resizes: dict[Node, tuple[Resize, ...]] = field(default_factory=dict)
+    scores: list[Score] = field(default_factory=list)
     pinned_ops: dict[Node, Pin] = field(default_factory=dict)
     _found: dict[Node, Result | None] = field(default_factory=dict)
 
@@ -45,6 +72,7 @@ class Analysis:
             self.batch = Atom(self.capture.batch, Pin("input", "the batch"), batch=True)
         for node in self.capture.graph.nodes:
             self._visit(node)
+        self._settle_scores()
 
     # -- what rules read
 
@@ -117,11 +145,51 @@ class Analysis:
 
     def is_constant(self, dim: Dim) -> bool:
         """Whether neither a configuration nor the batch changes this axis."""
-        return is_pinned(dim) and not (self.batch and any(self.batch in segment for segment in dim))
+        return is_pinned(dim) and not self.follows_batch(dim)
+
+    def free(self, size: int) -> Dim:
+        """A new axis of equal entries, which may follow whatever it meets. A multiple of the trace batch follows that.
+
+        For sizes above 1 that are no multiple of the batch, the op must follow the axis with `resize`.
+        """
+        dim = self.constant(size)
+        return dim if dim == UNIT or self.follows_batch(dim) else atom_dim(Atom(size))
+
+    def follows_batch(self, dim: Dim) -> bool:
+        """Whether the size of this axis depends on the batch."""
+        return self.batch is not None and any(self.batch in segment for segment in resolve(dim))
+
+    def factor(self, dim: Dim, sizes: Sequence[int], node: Node) -> list[Dim]:
+        """Split one axis into a row-major product of the given sizes. Raises UnknownError when it cannot be."""
+        found = self.algebra.factor(dim, sizes, Pin(op_name(node), "axes of different make-up meet here"))
+        if found is None:
+            raise UnknownError("the axis is no product of these sizes")
+        return found
 
     def same(self, left: Dim, right: Dim) -> bool:
         """Whether two axes already keep the same indices."""
         return same(left, right)
+
+    def score(self, node: Node, contracted: Dim, leading: Dims) -> None:
+        """The op multiplies queries and keys. Where there are several heads they shrink, and their size stays.
+
+        With a single head (or heads that are pinned) the size of the queries is elastic: the network multiplies by a
+        constant of the full size, so dropping an index is exactly what zeroing it would be.
+        """
+        self.scores.append(Score(node, contracted, leading))
+
+    def _settle_scores(self) -> None:
+        """Whether heads can shrink is known only after the walk."""
+        stored = {atom for dims in self.tensor_dims.values() for dim in dims for atom in iter_atoms(resolve(dim))}
+        able = {atom for atom in stored if atom.pin is None}
+        heads = [
+            {atom for dim in score.leading for atom in iter_atoms(resolve(dim)) if atom in able}
+            for score in self.scores
+        ]
+        for score, elastic in zip(self.scores, heads, strict=True):
+            if elastic:
+                self.pin(score.contracted, score.node, _SCALED)
+                self.roles += [("heads", atom_dim(atom)) for atom in elastic]
 
     # -- the walk
 

@@ -6,11 +6,13 @@ from tailorbird.graph.rules import (
     create,
     elementwise,
     embedding,
+    index,
     join,
     linear,
     norm,
     pool,
     reduce,
+    resample,
     shape,
 )
 
@@ -20,10 +22,12 @@ __all__ = [
     "create",
     "elementwise",
     "embedding",
+    "index",
     "join",
     "linear",
     "norm",
     "pool",
     "reduce",
+    "resample",
     "shape",
 ]

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @rule("scaled_dot_product_attention")
 def attention(analysis: Analysis, node: Node) -> Dims:
-    """y[.., h, s, e] from q[.., h, s, d], k[.., h, t, d], v[.., h, t, e]: heads are elastic, d stays.
+    """y[.., h, s, e] from q[.., h, s, d], k[.., h, t, d], v[.., h, t, e]: the heads are elastic, or else d.
 
-    The scale is 1/sqrt(d): with fewer d the kept entries would be scored on another scale.
+    The scale 1/sqrt(d) is written out, so that it stays that of the full size when d shrinks.
     """
     q, k, v = (analysis.dims(operand) for operand in node.args[:3])
     if node.kwargs.get("enable_gqa"):
@@ -36,8 +36,9 @@ def attention(analysis: Analysis, node: Node) -> Dims:
         analysis.unify(k[axis], v[axis], node)
     analysis.unify(q[-1], k[-1], node)
     analysis.unify(k[-2], v[-2], node)
-    analysis.pin(q[-1], node, "scores are scaled by the full size of this axis")
-    analysis.roles.append(("heads", q[-3]))
+    if node.kwargs.get("scale") is None:
+        node.kwargs = {**node.kwargs, "scale": 1 / math.sqrt(dim_size(q[-1]))}
+    analysis.score(node, q[-1], q[:-2])
     mask = node.args[3]
     if mask is not None:
         scores = (*q[:-1], k[-2])

@@ -1,4 +1,4 @@
-"""Tensors made from sizes alone, and repetition: sizes that follow the batch are re-evaluated."""
+"""Tensors made from sizes alone, and repetition: their sizes are re-evaluated."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch.fx import Node
 
-from tailorbird.graph.algebra import Dim, Dims
+from tailorbird.graph.algebra import UNIT, Dim, Dims
+from tailorbird.graph.capture import op_name
 from tailorbird.graph.regions import CONTEXTS
 from tailorbird.graph.registry import Several, UnknownError, rule
 
@@ -14,22 +15,20 @@ if TYPE_CHECKING:
     from tailorbird.graph.analysis import Analysis
 
 
-def _sized(analysis: Analysis, node: Node, position: int) -> Dims:
-    dims = analysis.constants(node)
-    analysis.resize_list(node, position, dims)
+@rule("zeros", "ones", "full", "new_zeros", "new_ones", "new_full")
+def uniform(analysis: Analysis, node: Node) -> Dims:
+    """Equal entries: the axes follow whatever they meet. The first operand of `new_*` lends only its dtype."""
+    dims = tuple(map(analysis.free, analysis.shape(node)))
+    analysis.resize_list(node, 1 if op_name(node).startswith("new_") else 0, dims)
     return dims
 
 
-@rule("zeros", "ones", "empty", "full", "rand", "randn")
+@rule("empty", "rand", "randn", "new_empty")
 def create(analysis: Analysis, node: Node) -> Dims:
-    """The size is the first argument."""
-    return _sized(analysis, node, 0)
-
-
-@rule("new_zeros", "new_ones", "new_empty", "new_full")
-def create_like(analysis: Analysis, node: Node) -> Dims:
-    """The size is the second argument; the first lends only its dtype."""
-    return _sized(analysis, node, 1)
+    """Entries of their own: only the batch may change the size."""
+    dims = analysis.constants(node)
+    analysis.resize_list(node, 1 if op_name(node).startswith("new_") else 0, dims)
+    return dims
 
 
 @rule("arange")
@@ -49,20 +48,41 @@ def context(_analysis: Analysis, _node: Node) -> Several:
     return Several(())
 
 
+@rule("linspace", "eye", "tril_indices", "triu_indices", "hann_window")
+def table(analysis: Analysis, node: Node) -> Dims:
+    """Entries that depend on their position."""
+    dims = analysis.constants(node)
+    if not all(map(analysis.is_constant, dims)):
+        raise UnknownError("a table over the batch")
+    return dims
+
+
+@rule("meshgrid")
+def meshgrid(analysis: Analysis, node: Node) -> Several:
+    """Every axis of the grid is one of the vectors."""
+    vectors: Any = node.args[0]
+    dims = [(analysis.dims(vector) or (UNIT,))[0] for vector in vectors]
+    if "xy" in (*node.args[1:], *node.kwargs.values()):
+        dims[:2] = dims[1::-1]
+    return Several((tuple(dims),) * len(dims))
+
+
 @rule("scalar_tensor")
 def scalar(_analysis: Analysis, _node: Node) -> Dims:
     """A number."""
     return ()
 
 
-@rule("repeat")
+@rule("repeat", "tile")
 def repeat(analysis: Analysis, node: Node) -> Dims:
     """x.repeat(r0, r1, ...): each axis becomes [r][axis], row-major."""
     source: Any = node.args[0]
     times: Any = node.args[1]
     dims = analysis.dims(source)
+    times = [1] * (len(dims) - len(times)) + list(times)
+    node.args = (source, times)
     lead = len(times) - len(dims)
-    counts = tuple(map(analysis.constant, times))
+    counts = tuple(map(analysis.free, times))
     found: list[Dim] = []
     for axis, count in enumerate(counts):
         product = analysis.algebra.product([count, dims[axis - lead]]) if axis >= lead else count
@@ -71,3 +91,22 @@ def repeat(analysis: Analysis, node: Node) -> Dims:
         found.append(product)
     analysis.resize_list(node, 1, counts)
     return tuple(found)
+
+
+@rule("repeat_interleave")
+def repeat_interleave(analysis: Analysis, node: Node) -> Dims:
+    """x.repeat_interleave(n, axis): the axis becomes [axis][n]."""
+    source, times, axis = node.args[:3]
+    if not isinstance(times, int) or not isinstance(axis, int):
+        raise UnknownError("how often entries repeat depends on the data, or the tensor is flattened")
+    dims = list(analysis.dims(source))
+    axis %= len(dims)
+    count = analysis.constant(times)
+    if analysis.follows_batch(count):
+        raise UnknownError("entries repeat once for each sample")
+    product = analysis.algebra.product([dims[axis], count])
+    assert product is not None
+    dims[axis] = product
+    if node.kwargs.get("output_size") is not None:
+        node.kwargs = {name: value for name, value in node.kwargs.items() if name != "output_size"}
+    return tuple(dims)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch.fx import Node
 
 from tailorbird.graph.algebra import UNIT, Dim, Dims
-from tailorbird.graph.registry import UnknownError, rule
+from tailorbird.graph.registry import Shape, UnknownError, rule
 
 if TYPE_CHECKING:
     from tailorbird.graph.analysis import Analysis
@@ -33,7 +33,11 @@ def elementwise(analysis: Analysis, node: Node) -> Dims:
 
 def broadcast(analysis: Analysis, node: Node, operands: list[Node]) -> Dims:
     """Dims of the broadcast of `operands` to the shape of `node`."""
-    shape = analysis.shape(node)
+    return broadcast_dims(analysis, node, operands, analysis.shape(node))
+
+
+def broadcast_dims(analysis: Analysis, node: Node, operands: list[Node], shape: Shape) -> Dims:
+    """Dims of the broadcast of `operands` to `shape`, on behalf of `node`."""
     found: list[Dim | None] = [None] * len(shape)
     for operand in operands:
         dims, sizes = analysis.dims(operand), analysis.shape(operand)

@@ -128,5 +128,5 @@ def _fixed(size: int) -> Dim:
 
 
 def _refuse_batch(analysis: Analysis, dim: Dim) -> None:
-    if analysis.batch is not None and any(analysis.batch in segment for segment in dim):
+    if analysis.follows_batch(dim):
         raise UnknownError("entries are picked from the batch")

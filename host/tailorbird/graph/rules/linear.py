@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch.fx import Node
 
-from tailorbird.graph.algebra import UNIT, Dim, Dims
+from tailorbird.graph.algebra import UNIT, Dim, Dims, dim_size
 from tailorbird.graph.registry import Shape, UnknownError, macs, rule
 
 if TYPE_CHECKING:
@@ -28,6 +28,21 @@ def linear(analysis: Analysis, node: Node) -> Dims:
     return (*x[:-1], w[0])
 
 
+@rule("baddbmm")
+def baddbmm(analysis: Analysis, node: Node) -> Dims:
+    """y[b, m, n] = c[b, m, n] + x[b, m, k] w[b, k, n], where c may be broadcast."""
+    added, left, right = node.args[:3]
+    x, w = analysis.dims(left), analysis.dims(right)
+    analysis.unify(x[-1], w[-2], node)
+    analysis.unify(x[0], w[0], node)
+    analysis.score(node, x[-1], x[:1])
+    found = (x[0], x[1], w[2])
+    for dim, out in zip(reversed(analysis.dims(added)), reversed(found), strict=False):
+        if dim_size(dim) == dim_size(out):
+            analysis.unify(dim, out, node)
+    return found
+
+
 @rule("addmm")
 def addmm(analysis: Analysis, node: Node) -> Dims:
     """y[m, n] = b[m, n] or b[n] + x[m, k] w[k, n]."""
@@ -45,19 +60,14 @@ def addmm(analysis: Analysis, node: Node) -> Dims:
 
 @rule("matmul", "mm", "bmm")
 def matmul(analysis: Analysis, node: Node) -> Dims:
-    """y[..., m, n] = a[..., m, k] b[..., k, n]; a stored matrix may be elastic along k, two activations may not.
-
-    The contraction of two activations is a score that the network scales by a constant of its full size.
-    """
+    """y[..., m, n] = a[..., m, k] b[..., k, n]. The product of two activations counts as a score (`Analysis.score`)."""
     a, b = analysis.dims(node.args[0]), analysis.dims(node.args[1])
     if len(a) < 2 or len(b) < 2:
         raise UnknownError("a product with a vector")
     analysis.unify(a[-1], b[-2], node)
     batch = _batch_axes(analysis, node, a[:-2], b[:-2])
     if len(b) > 2:
-        analysis.pin(a[-1], node, "scores are scaled by the full size of this axis")
-        if batch:
-            analysis.roles.append(("heads", batch[-1]))
+        analysis.score(node, a[-1], batch)
     return (*batch, a[-2], b[-1])
 
 
@@ -67,15 +77,11 @@ def _batch_axes(analysis: Analysis, node: Node, left: Dims, right: Dims) -> Dims
     for axis, size in enumerate(shape):
         mine = left[axis - len(shape) + len(left)] if axis >= len(shape) - len(left) else UNIT
         other = right[axis - len(shape) + len(right)] if axis >= len(shape) - len(right) else UNIT
-        wide = [dim for dim in (mine, other) if dim != UNIT and _full_size(dim) == size]
+        wide = [dim for dim in (mine, other) if dim != UNIT and dim_size(dim) == size]
         if len(wide) == 2:
             analysis.unify(wide[0], wide[1], node)
         found.append(wide[0] if wide else UNIT)
     return tuple(found)
-
-
-def _full_size(dim: Dim) -> int:
-    return sum(math.prod(atom.size for atom in segment) for segment in dim)
 
 
 @macs("linear")
@@ -85,7 +91,7 @@ def linear_macs(node: Node, shape: Callable[[Node], Shape]) -> int:
     return math.prod(shape(node)) * shape(node.args[0])[-1]
 
 
-@macs("addmm")
+@macs("addmm", "baddbmm")
 def addmm_macs(node: Node, shape: Callable[[Node], Shape]) -> int:
     """Output elements times the contracted size."""
     assert isinstance(node.args[1], Node)

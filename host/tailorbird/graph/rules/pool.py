@@ -1,4 +1,4 @@
-"""Pooling and resampling: the image axes are fixed, all others pass."""
+"""Pooling: the image axes are fixed, all others pass."""
 
 from __future__ import annotations
 
@@ -31,4 +31,5 @@ def _spatial(rank: int) -> Callable[[Analysis, Node], Dims | Several]:
 
 for _rank in (1, 2, 3):
     rule(*(f"{name}{_rank}d" for name in _ONE.split()))(_spatial(_rank))
-rule("max_pool2d_with_indices", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d")(_spatial(2))
+rule("max_pool2d_with_indices")(_spatial(2))
+rule("max_pool3d_with_indices")(_spatial(3))

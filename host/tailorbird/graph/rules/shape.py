@@ -114,12 +114,12 @@ def matrix_transpose(analysis: Analysis, node: Node) -> Dims:
 
 @rule("expand")
 def expand(analysis: Analysis, node: Node) -> Dims:
-    """Axes of size 1 grow to constants (or to the batch); all others stay."""
+    """Axes of size 1 grow to any number of equal entries (or to the batch); all others stay."""
     source: Any = node.args[0]
     dims, old, new = analysis.dims(source), analysis.shape(source), analysis.shape(node)
     offset = len(new) - len(old)
     found = tuple(
-        dims[axis - offset] if axis >= offset and old[axis - offset] == size else analysis.constant(size)
+        dims[axis - offset] if axis >= offset and old[axis - offset] == size else analysis.free(size)
         for axis, size in enumerate(new)
     )
     analysis.resize_list(node, 1, found)
@@ -151,5 +151,5 @@ def unbind(analysis: Analysis, node: Node) -> Several:
 
 
 def _no_batch(analysis: Analysis, dim: Dim) -> None:
-    if analysis.batch is not None and any(analysis.batch in segment for segment in dim):
+    if analysis.follows_batch(dim):
         raise UnknownError("entries are picked from the batch")
