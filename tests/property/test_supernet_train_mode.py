@@ -163,3 +163,50 @@ def test_modules_the_user_keeps_in_eval_mode_stay_there() -> None:
         answers.append(module(x))
     assert torch.equal(*answers)
     assert torch.equal(net.weights.norms[0].running_mean, copy.deepcopy(model).norms[0].running_mean)
+
+
+class Wide(nn.Module):
+    """Weights large enough for every way of cutting them, (N, 8, 6, 6) -> (N, 4)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(
+            nn.Conv2d(8, 64, 3), nn.BatchNorm2d(64), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU()
+        )
+        self.fc, self.head = nn.Linear(64 * 16, 256), nn.Linear(256, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.fc(self.convs(x).flatten(1)).relu())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_gradients_of_large_weights_are_those_of_the_extracted_subnet_scattered(layout: torch.memory_format) -> None:
+    net = elastic(randomised(Wide()).to(memory_format=layout), (torch.randn(1, 8, 6, 6),))
+    x = torch.randn(5, 8, 6, 6).to(memory_format=layout)
+    for config in (net.space.smallest(), net.space.sample(1), net.space.sample(2)):
+        sub = net.extract(config)
+        net.zero_grad(set_to_none=True)
+        answers = net(x, config=config), sub(x)
+        for answer in answers:
+            loss(answer).backward()
+        assert torch.equal(*answers)
+        found = dict(sub.named_parameters())
+        selection = net.selection(net.space.canonical(config))
+        for key, parameter in net.weights.named_parameters():
+            expected = found[key].grad
+            for axis, kept in reversed(selection.cuts(net.graph.stored[key])):
+                shape = [*expected.shape[:axis], parameter.shape[axis], *expected.shape[axis + 1 :]]
+                expected = torch.zeros(shape).index_copy_(axis, kept, expected)
+            assert torch.equal(parameter.grad, expected), key
+
+
+def test_gradients_of_gradients_reach_the_shared_weights() -> None:
+    net = elastic(randomised(Wide()), (torch.randn(1, 8, 6, 6),))
+    config, x = net.space.smallest(), torch.randn(3, 8, 6, 6)
+    sub = net.extract(config)
+    second = []
+    for module, weight in ((lambda: net(x, config=config), net.weights.fc.weight), (lambda: sub(x), sub.fc.weight)):
+        (first,) = torch.autograd.grad(loss(module()), weight, create_graph=True)
+        second.append(torch.autograd.grad(first.square().sum(), weight)[0])
+    assert torch.equal(second[0][second[0] != 0], second[1][second[1] != 0])
+    assert second[0].count_nonzero() > 0

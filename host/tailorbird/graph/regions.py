@@ -34,6 +34,7 @@ def _inline(owner: nn.Module, graph: Graph, node: Node, kind: str) -> None:
     new: dict[Node, Any] = {}
     given = iter(node.args[position + 1 :])
     results: Any = ()
+    context: Node | None = None
     with graph.inserting_before(node):
         if kind == _AUTOCAST:
             context = graph.call_function(torch.amp.autocast_mode._enter_autocast, node.args[:position])  # noqa: SLF001
@@ -44,7 +45,7 @@ def _inline(owner: nn.Module, graph: Graph, node: Node, kind: str) -> None:
                 results = torch.fx.map_arg(inner.args[0], new.__getitem__)
             else:
                 new[inner] = graph.node_copy(inner, new.__getitem__)
-        if kind == _AUTOCAST:
+        if context is not None:
             graph.call_function(torch.amp.autocast_mode._exit_autocast, (context,))  # noqa: SLF001
         elif node.args[0] is False:
             results = [_detached(graph, result) for result in results]

@@ -9,7 +9,7 @@ centre crop to the last bit in every arithmetic.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +41,11 @@ class KernelTransforms(nn.Module):
             self._chains[kernel.weight] = tuple(
                 self._step(kernel.shape(size), weights[kernel.weight]) for size in reversed(choices[:-1])
             )
+
+    @property
+    def weights(self) -> Collection[str]:
+        """Names of the elastic kernels."""
+        return self._chains
 
     def _step(self, shape: tuple[int, ...], weight: Tensor) -> Step:
         entries = math.prod(shape)

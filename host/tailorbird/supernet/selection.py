@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from tailorbird.graph import Atom, Block, Dim, ElasticGraph
 from tailorbird.types import Config
 
 Cuts = tuple[tuple[int, Tensor], ...]
+
+_LARGE = 2**15  # entries from which a faster gradient outweighs the cost of a Python function
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +77,44 @@ def _centre(full: int, kept: int) -> Tensor:
 
 
 def cut(tensor: Tensor, cuts: Cuts) -> Tensor:
-    """Cut a tensor; gradients of the result flow into it.
-
-    Without gradients the result still claims to require them if the tensor does: torch.matmul takes another path, with
-    another rounding, for weights that do.
-    """
+    """Cut a tensor; gradients of the result flow into it."""
+    if tensor.numel() >= _LARGE and tensor.requires_grad and cuts and torch.is_grad_enabled():
+        return _Cut.apply(tensor, *(part for axis, indices in cuts for part in (axis, indices.to(tensor.device))))
     result = tensor
     for axis, indices in cuts:
         result = result.index_select(axis, indices.to(tensor.device))
     return like_weight(result, tensor)
 
 
+class _Cut(torch.autograd.Function):
+    """A chain of index_select whose gradient is copied to where it belongs.
+
+    index_select itself adds it there, since an index might be picked twice, which takes a large weight twice the time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, *cuts: Any) -> Tensor:
+        ctx.shape, ctx.axes = tensor.shape, cuts[::2]
+        ctx.save_for_backward(*cuts[1::2])
+        for axis, indices in zip(cuts[::2], cuts[1::2], strict=True):
+            tensor = tensor.index_select(axis, indices)
+        return tensor
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        gradient = gradients[0]
+        for axis, indices in reversed(list(zip(ctx.axes, ctx.saved_tensors, strict=True))):
+            shape = list(gradient.shape)
+            shape[axis] = ctx.shape[axis]
+            gradient = gradient.new_zeros(shape).index_copy_(axis, indices, gradient)
+        return gradient, *(None for _ in range(2 * len(ctx.axes)))
+
+
 def like_weight(result: Tensor, weight: Tensor) -> Tensor:
-    """A result that requires gradients if the weight it comes from does."""
+    """A result that requires gradients if the weight it comes from does.
+
+    Even where none are computed: torch.matmul takes another path, with another rounding, for weights that do.
+    """
     if weight.requires_grad and not result.requires_grad:
         result.requires_grad_()
     return result

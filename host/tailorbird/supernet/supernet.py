@@ -33,7 +33,7 @@ from tailorbird.supernet.ranking import Loss, rank
 from tailorbird.supernet.recalibrate import recalibrate
 from tailorbird.supernet.recent import Recent
 from tailorbird.supernet.report import Report
-from tailorbird.supernet.selection import Cuts, Selection, select
+from tailorbird.supernet.selection import Cuts, Selection, cut, select
 from tailorbird.supernet.space import SearchSpace
 from tailorbird.supernet.train import FitResult, fit
 from tailorbird.types import Config
@@ -192,11 +192,12 @@ class SuperNet(nn.Module):
         """A parameter, buffer or constant by its name in the graph."""
         if name in self._constants:
             return self._constants[name]
-        found: Any = self.weights
-        for part in name.split("."):
-            found = getattr(found, part)
-        assert isinstance(found, Tensor)
-        return found
+        module: Any = self.weights
+        *path, leaf = name.split(".")
+        for part in path:  # by hand: this runs for every weight in every step, and getattr on a module is slow
+            module = module._modules[part]  # noqa: SLF001
+        found = module._parameters.get(leaf)  # noqa: SLF001
+        return module._buffers[leaf] if found is None else found  # noqa: SLF001
 
     @property
     def device(self) -> torch.device:
@@ -220,7 +221,8 @@ class SuperNet(nn.Module):
 
     def cut(self, name: str, cuts: Cuts) -> Tensor:
         """A stored tensor as a subnet has it: cut, a smaller kernel also transformed. Gradients flow into both."""
-        return self.transforms(name, self.tensor(name), cuts)
+        tensor = self.tensor(name)
+        return self.transforms(name, tensor, cuts) if name in self.transforms.weights else cut(tensor, cuts)
 
     def selection(self, config: Config) -> Selection:
         """What a canonical configuration keeps and skips."""
