@@ -10,7 +10,7 @@ import typer
 from tailorbird.cli.screen import NOISY, DeviceOption, JsonOption, Screen, Table
 from tailorbird.errors import UsageError
 from tailorbird.types import QUICK, STANDARD, Figure, Verdict
-from tailorbird.ui.units import significant
+from tailorbird.units import significant
 
 _MODES = {protocol.mode: protocol for protocol in (QUICK, STANDARD)}
 

@@ -11,7 +11,7 @@ import typer
 from tailorbird.cli.screen import DeviceOption, JsonOption, OptionalDataOption, Screen, Table, data_of
 from tailorbird.config import parse_seconds, parse_us
 from tailorbird.types import Ladder
-from tailorbird.ui.units import byte_words, share_words, time_words
+from tailorbird.units import byte_words, share_words, time_words
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help does without
     from tailorbird.flow.compile import CompileOutcome, RungRecord, TuningRecord

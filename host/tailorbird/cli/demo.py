@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,10 +14,6 @@ from tailorbird.cli.serve import lanes_table
 from tailorbird.errors import UsageError
 from tailorbird.ui.facts import card_facts, sensor_facts
 from tailorbird.ui.run import Run, Serving, Switch
-from tailorbird.ui.units import share_words
-
-if TYPE_CHECKING:
-    from tailorbird.supernet import Report
 
 MODELS = ("digits", "resnet20-cifar10")
 
@@ -66,6 +62,7 @@ def demo(
     from tailorbird.demo.pipeline import ADAPTIVE, LARGE, SMALL, Demo
     from tailorbird.demo.plan import plan_for
     from tailorbird.flow.serve import advantage
+    from tailorbird.supernet.page import page as laid_out
 
     screen = Screen(as_json=as_json)
     if model not in MODELS:
@@ -80,7 +77,7 @@ def demo(
         with screen.busy("2/9 Make it elastic") as progress:
             network = run.make_elastic(net, splits)
             progress.done(run.stages[-1])
-        screen.detail([_elastic_table(network.net.report), *_pinned_table(network.net.report)])
+        screen.detail([laid_out(network.net.report)])
         with screen.busy("3/9 Fine-tune all subnets") as progress:
             network, _ = run.fine_tune(network, splits, progress.note)
             progress.done(run.stages[-1])
@@ -107,26 +104,6 @@ def demo(
     gains = tuple(LaneAdvantage(other, *advantage(serving.requests, ADAPTIVE, other)) for other in (LARGE, SMALL))
     result = DemoResult(sum(stage.seconds for stage in document.stages), str(page.absolute()), document, gains)
     screen.show(result, [lanes_table(serving.lanes, serving.slo_us), *_why_table(serving)], _notes(result))
-
-
-def _elastic_table(report: Report) -> Table:
-    rows = tuple(
-        (
-            d.name,
-            d.kind,
-            "" if d.kind == "depth" else str(d.size),
-            "skip" if d.kind == "depth" else _listed(d.choices[:-1]),
-        )
-        for d in report.dimensions
-    )
-    share = share_words(report.elastic_fraction)
-    title = f"{report.model}: {report.subnets:,} subnets, {share} of the parameters can shrink"
-    return Table(title, ("elastic", "kind", "full", "choices"), rows, words=("kind", "choices"))
-
-
-def _pinned_table(report: Report) -> list[Table]:
-    rows = tuple((p.name, str(p.size), p.op, p.reason) for p in report.pinned)
-    return [Table("", ("pinned", "size", "op", "why"), rows, words=("op", "why"))] if rows else []
 
 
 def _why_table(serving: Serving) -> list[Table]:

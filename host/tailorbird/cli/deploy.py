@@ -12,7 +12,7 @@ from tailorbird.cli.devices import deployment_table
 from tailorbird.cli.screen import DeviceOption, JsonOption, Screen
 from tailorbird.config import parse_us
 from tailorbird.types import Deployment
-from tailorbird.ui.units import byte_words
+from tailorbird.units import byte_words
 
 
 @dataclass(frozen=True, slots=True)

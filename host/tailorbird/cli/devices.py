@@ -10,7 +10,7 @@ import typer
 from tailorbird.cli.screen import JsonOption, Screen, Table
 from tailorbird.types import Deployment, DeviceCard, Sensors
 from tailorbird.ui.facts import card_facts, sensor_facts
-from tailorbird.ui.units import time_words
+from tailorbird.units import time_words
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from tailorbird.document import dump_document
 from tailorbird.errors import TailorbirdError, UsageError
-from tailorbird.ui.document import dump_document
 from tailorbird.ui.run import StageTime
 
 if TYPE_CHECKING:  # the workspace pulls in the data base; --help does without
     from tailorbird.flow.workspace import Workspace
+    from tailorbird.supernet.page import Page
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object with a `schema` field, nothing else.")]
 DeviceOption = Annotated[
@@ -91,12 +92,21 @@ class Screen:
         tail = f"  {progress.last}" if progress.last else ""
         self._err.print(f"[bold]{escape(title):<44}[/bold] {seconds:>8}[dim]{escape(tail)}[/dim]", soft_wrap=True)
 
-    def detail(self, tables: Sequence[Table]) -> None:
+    def detail(self, tables: Sequence[Table | Page]) -> None:
         """Tables between stages, as they come: in a pipe they are progress and go to stderr; not under --json."""
         if not self.as_json:
             console = self._out if self.is_terminal else self._err
             for table in tables:
-                console.print(_drawn(table))
+                console.print(_drawn(table) if isinstance(table, Table) else table.rich())
+
+    def show_page(self, document: Any, page: Page, notes: Sequence[str] = ()) -> None:
+        """A result that is a page to read: drawn on a terminal, plain text in a pipe, `document` under --json."""
+        if not self.as_json:
+            if self.is_terminal:
+                self._out.print(page.rich())
+            else:
+                sys.stdout.write(page.plain())
+        self.show(document, notes=notes)
 
     def show(self, document: Any, tables: Sequence[Table] = (), notes: Sequence[str] = ()) -> None:
         """The result: `document` (a dataclass or mapping with `schema`) under --json, else tables and notes.

@@ -11,7 +11,7 @@ import typer
 from tailorbird.cli.screen import DeviceOption, JsonOption, OptionalDataOption, Screen, Table, data_of
 from tailorbird.config import parse_us
 from tailorbird.types import Ladder
-from tailorbird.ui.units import count_words, share_words, time_words
+from tailorbird.units import count_words, share_words, time_words
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from tailorbird.config import parse_seconds, parse_us
 from tailorbird.errors import DeviceError, GateError
 from tailorbird.types import Deployment, Event
 from tailorbird.ui.run import LaneSummary, Serving
-from tailorbird.ui.units import share_words, time_words
+from tailorbird.units import share_words, time_words
 
 #: Event kinds `why` shows: changes of rung, and what made the caps move.
 _WHY = ("switch", "infeasible", "cap")

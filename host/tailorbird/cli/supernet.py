@@ -4,51 +4,45 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailorbird.cli.screen import JsonOption, Screen, Table
+from tailorbird.cli.screen import JsonOption, Screen
 from tailorbird.errors import UsageError
-from tailorbird.ui.units import count_words, share_words
 
-
-@dataclass(frozen=True, slots=True)
-class ElasticDimension:
-    """One elastic dimension; the last choice is the full size."""
-
-    name: str
-    kind: str
-    size: int
-    choices: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PinnedAxis:
-    """An axis that keeps its size, and why."""
-
-    name: str
-    size: int
-    op: str
-    reason: str
+if TYPE_CHECKING:  # the report's module pulls in torch; --help does without
+    from tailorbird.graph import Stage
+    from tailorbird.supernet.report import ElasticDimension, PinnedDimension
 
 
 @dataclass(frozen=True, slots=True)
 class SuperNetResult:
-    """Result of `supernet`. subnets is a decimal string: it can exceed what JSON readers take for a number."""
+    """Result of `supernet`. subnets is a decimal string: it can exceed what JSON readers take for a number.
+
+    MACs and activation bytes are for one sample; html: the page that was asked for.
+    """
 
     artifact: str
     cached: bool
     model: str
+    inputs: tuple[str, ...]
     elastic: tuple[ElasticDimension, ...]
-    pinned: tuple[PinnedAxis, ...]
+    stages: tuple[Stage, ...]
+    pinned: tuple[PinnedDimension, ...]
+    unknown_ops: tuple[str, ...]
     elastic_fraction: float
     subnets: str
     params_full: int
     params_smallest: int
     macs_full: int
     macs_smallest: int
+    peak_bytes_full: int
+    peak_bytes_smallest: int
+    any_batch: bool
     notes: tuple[str, ...]
+    build_seconds: float
+    html: str | None = None
     schema: str = "tailorbird.supernet/1"
 
 
@@ -63,93 +57,83 @@ def supernet(
         typer.Argument(metavar="MODEL.py:make", help="File (or module) and a callable that returns a torch module."),
     ],
     *,
-    shape: Annotated[str, typer.Option("--input", help="Shape of the input with its batch, e.g. 1,3,32,32.")],
+    inputs: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            metavar="[NAME=]SIZES[:TYPE[LOW..HIGH]]",
+            help="An input with its batch: 1,3,224,224 or ids=1,16:int64[0..999]. Once for each input of the model.",
+        ),
+    ],
     weights: Annotated[
         Path | None, typer.Option("--weights", help="State dict to load: .safetensors, .pt or .pth.")
     ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="PATTERN", help="Make just these elastic, e.g. 'layer2.*'.")
+    ] = None,
+    freeze: Annotated[
+        list[str] | None, typer.Option("--freeze", metavar="PATTERN", help="Leave these as they are, e.g. 'stem*'.")
+    ] = None,
+    divisor: Annotated[int, typer.Option("--divisor", min=1, help="Keep channels in multiples of this.")] = 8,
+    choices: Annotated[
+        list[str] | None,
+        typer.Option("--choices", metavar="PATTERN=SIZES", help="Offer these sizes, e.g. 'layer2.*=8,16'."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Print every dimension and axis on its own line.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compile a model to a SuperNet; print what is elastic, what is pinned and why, and how many subnets there are."""
-    from tailorbird.flow.network import build_supernet, load_weights
+    from tailorbird.flow.inputs import InputSpec
+    from tailorbird.flow.network import load_weights, survey_supernet
     from tailorbird.flow.source import Source, load_model
+    from tailorbird.supernet import Options
+    from tailorbird.supernet.page import page
 
     screen = Screen(as_json=as_json)
     source = Source.parse(model)
-    sizes = parse_shape(shape)
+    specs = [InputSpec.parse(text) for text in inputs]
+    options = Options.of(only or None, freeze, divisor, dict(map(_sizes, choices or ())))
     with screen.workspace() as workspace, screen.busy("Making the model elastic") as progress:
         user = load_model(source)
         if weights is not None:
             load_weights(user, weights)
-        network = build_supernet(workspace, source, sizes, model=user)
-        progress.cached = network.result.hit
-    report = network.net.report
+        report, made = survey_supernet(workspace, source, specs, model=user, options=options)
+        progress.cached = made.hit
     result = SuperNetResult(
-        artifact=str(network.result.folder),
-        cached=network.result.hit,
+        artifact=str(made.folder),
+        cached=made.hit,
         model=report.model,
-        elastic=tuple(ElasticDimension(d.name, d.kind, d.size, d.choices) for d in report.dimensions),
-        pinned=tuple(PinnedAxis(p.name, p.size, p.op, p.reason) for p in report.pinned),
+        inputs=report.inputs,
+        elastic=report.dimensions,
+        stages=report.stages,
+        pinned=report.pinned,
+        unknown_ops=report.unknown_ops,
         elastic_fraction=report.elastic_fraction,
         subnets=str(report.subnets),
         params_full=report.params_full,
         params_smallest=report.params_smallest,
         macs_full=report.macs_full,
         macs_smallest=report.macs_smallest,
+        peak_bytes_full=report.peak_bytes_full,
+        peak_bytes_smallest=report.peak_bytes_smallest,
+        any_batch=report.any_batch,
         notes=report.notes,
+        build_seconds=report.build_seconds,
     )
-    screen.show(result, supernet_tables(result), supernet_notes(result))
+    notes = [f"artifact: {result.artifact}{' (cached)' if result.cached else ''}"]
+    screen.show_page(result, page(report, everything=everything), notes)
 
 
-def supernet_tables(result: SuperNetResult) -> list[Table]:
-    """What is elastic and what is pinned."""
-    elastic = Table(
-        f"{result.model}: elastic",
-        ("dimension", "kind", "full", "choices"),
-        tuple(
-            (d.name, d.kind, "", "skip")
-            if d.kind == "depth"
-            else (d.name, d.kind, str(d.size), _listed(d.choices[:-1]))
-            for d in result.elastic
-        ),
-        words=("kind", "choices"),
-    )
-    pinned = Table(
-        "pinned",
-        ("axis", "size", "op", "why"),
-        tuple((p.name, str(p.size), p.op, p.reason) for p in result.pinned),
-        words=("op", "why"),
-    )
-    return [elastic, *([pinned] if result.pinned else [])]
-
-
-def supernet_notes(result: SuperNetResult) -> list[str]:
-    """Totals and where the artifact lies."""
-    parameters = f"{count_words(result.params_smallest)} to {count_words(result.params_full)}"
-    macs = f"{count_words(result.macs_smallest)} to {count_words(result.macs_full)}"
-    return [
-        f"{int(result.subnets):,} subnets; {share_words(result.elastic_fraction)} of the parameters can shrink",
-        f"parameters {parameters}; MACs {macs}",
-        *result.notes,
-        f"artifact: {result.artifact}{' (cached)' if result.cached else ''}",
-    ]
-
-
-def parse_shape(text: str) -> tuple[int, ...]:
-    """The sizes of "1,3,32,32".
+def _sizes(text: str) -> tuple[str, tuple[int, ...]]:
+    """A pattern and the sizes it asks for, from "layer2.*=8,16".
 
     Raises:
-        UsageError: not positive whole numbers.
+        UsageError: it is not of that form.
     """
+    pattern, _, sizes = text.rpartition("=")
     try:
-        sizes = tuple(int(part) for part in text.split(","))
+        return pattern or "*", tuple(int(size) for size in sizes.split(","))
     except ValueError:
-        sizes = ()
-    if not sizes or min(sizes) < 1:
         raise UsageError(
-            f"{text!r} is not a shape", why="sizes are positive whole numbers", fix="write --input 1,3,32,32"
-        )
-    return sizes
-
-
-def _listed(sizes: tuple[int, ...]) -> str:
-    return ", ".join(map(str, sizes))
+            f"{text!r} names no choices", why="they are whole numbers after a pattern", fix="write 'layer2.*=8,16'"
+        ) from None

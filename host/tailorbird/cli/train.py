@@ -10,7 +10,7 @@ import typer
 
 from tailorbird.cli.screen import DataOption, JsonOption, Screen, Table
 from tailorbird.config import parse_seconds
-from tailorbird.ui.units import share_words
+from tailorbird.units import share_words
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from tailorbird.errors import MissingFileError, TailorbirdError
 from tailorbird.flow.compile import CompileOutcome, compile_ladder
 from tailorbird.flow.data import Batches, Splits
 from tailorbird.flow.deploy import DeployResult, deploy
+from tailorbird.flow.inputs import InputSpec
 from tailorbird.flow.network import Network, build_supernet
 from tailorbird.flow.search import SearchOutcome, search_ladder
 from tailorbird.flow.serve import Lane, Traffic, serve
@@ -33,7 +34,7 @@ from tailorbird.supernet.accuracy import accuracy
 from tailorbird.types import AgentStatus
 from tailorbird.ui import Run, render_report, write_run
 from tailorbird.ui.run import BuildPoint, Figure, RungRow, Serving, StageTime
-from tailorbird.ui.units import byte_words, count_words, share_words, time_words
+from tailorbird.units import byte_words, count_words, share_words, time_words
 
 #: Below these, switching would be theatre: nobody needs to save a tenth of a millisecond.
 LEAST_LARGEST_US = 1000.0
@@ -117,8 +118,8 @@ class Demo:
         """2. tb.elastic."""
         with self._stage("supernet", "Make it elastic") as stage:
             source = Source.parse(SOURCE if self.model == "digits" else "tailorbird.demo.resnet20:make")
-            shape = (1, *splits.train[0].shape[1:])
-            network = build_supernet(self.workspace, source, shape, model=net)
+            example = InputSpec((1, *splits.train[0].shape[1:]))
+            network = build_supernet(self.workspace, source, [example], model=net)
             stage.cached = network.result.hit
             report = network.net.report
             stage.found("elastic dimensions", str(len(report.dimensions)), len(report.dimensions))

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from tailorbird.cache import StageResult
+from tailorbird.document import DocumentError, parse_document
 from tailorbird.errors import MissingFileError, UsageError
-from tailorbird.ui.document import DocumentError, parse_document
 
 T = TypeVar("T")
 

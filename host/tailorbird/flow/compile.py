@@ -23,6 +23,7 @@ from tailorbird.compile.capture import Network as Captured
 from tailorbird.compile.capture import capture
 from tailorbird.compile.verify import Verification, verify
 from tailorbird.device import Device, Lease
+from tailorbird.document import dump_document
 from tailorbird.errors import CompileError, DeviceError, GateError
 from tailorbird.flow.artifact import read_document
 from tailorbird.flow.data import Splits
@@ -31,8 +32,7 @@ from tailorbird.flow.workspace import Note, Workspace, silent
 from tailorbird.search import slo_from
 from tailorbird.supernet import SuperNet
 from tailorbird.types import Candidate, Ladder, Measurement, Rung, TimingProtocol
-from tailorbird.ui.document import dump_document
-from tailorbird.ui.units import time_words
+from tailorbird.units import time_words
 
 COMPILE_SCHEMA = "tailorbird.compile/1"
 _STAGE = "compile"

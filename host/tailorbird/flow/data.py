@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from tailorbird.errors import InputShapeError, MissingFileError, UsageError
+from tailorbird.flow.inputs import InputSpec
 from tailorbird.flow.source import Source, cause_words
 
 _NAMES = ("train", "validation", "test")
@@ -42,19 +43,32 @@ class Splits:
                 digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def require_shape(self, sample: tuple[int, ...]) -> None:
-        """Check that one sample has the shape the model takes (without the batch).
+    def fitted(self, inputs: Sequence[InputSpec]) -> Splits:
+        """The same data for a network with these inputs: integers where it takes integers.
 
         Raises:
-            InputShapeError: it has not.
+            InputShapeError: samples have another shape than the network takes (without the batch).
+            UsageError: the network takes several inputs, of which data files hold one.
         """
+        if len(inputs) != 1:
+            raise UsageError(
+                f"this network takes {len(inputs)} inputs",
+                why="a data file holds one input for each label",
+                fix="train it in Python with net.fit(loader), or wrap the model in a module with one input",
+            )
+        (wanted,) = inputs
         found = tuple(self.train[0].shape[1:])
-        if found != sample:
+        if found != wanted.shape[1:]:
             raise InputShapeError(
-                f"the data's samples are {found}, the model takes {sample}",
+                f"the data's samples are {found}, the model takes {wanted.shape[1:]}",
                 why="both come without the batch dimension",
                 fix="build the SuperNet with --input 1," + ",".join(map(str, found)) + ", or convert the data",
             )
+        kind: torch.dtype = getattr(torch, wanted.dtype)
+        if self.train[0].dtype == kind:
+            return self
+        train, validation, test = ((x.to(kind), y) for x, y in (self.train, self.validation, self.test))
+        return Splits(train, validation, test, self.augment)
 
 
 class Batches:

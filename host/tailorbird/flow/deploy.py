@@ -10,7 +10,7 @@ from tailorbird.device import Device
 from tailorbird.errors import DeviceError
 from tailorbird.flow.workspace import Note, silent
 from tailorbird.types import Deployment
-from tailorbird.ui.units import byte_words
+from tailorbird.units import byte_words
 
 _LOAD_S = 10.0
 

@@ -1,40 +1,43 @@
 """A SuperNet on disk: where the model came from, and everything elastic() and training found out.
 
-network.json   the model's source, input shape, fingerprint
+network.json   the model's source, inputs, fingerprint
 supernet.pt    weights, channel order, recalibrated statistics (SuperNet.save)
 report.json    what is elastic, what is pinned and why
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from tailorbird.cache import StageResult
+from tailorbird.document import dump_document
 from tailorbird.errors import MissingFileError, ModelError
 from tailorbird.flow.artifact import read_document, stage_result
+from tailorbird.flow.inputs import InputSpec, arranged, examples
 from tailorbird.flow.source import Source, fingerprint, load_model, source_sha256
 from tailorbird.flow.workspace import Workspace
-from tailorbird.supernet import SuperNet, elastic
-from tailorbird.ui.document import dump_document
+from tailorbird.supernet import Options, Report, SuperNet, elastic
 
-NETWORK_SCHEMA = "tailorbird.network/1"
+NETWORK_SCHEMA = "tailorbird.network/2"
 _STAGE = "supernet"
 _CHECKPOINT = "supernet.pt"
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkDocument:
-    """network.json. input_shape is (N, C, H, W), with the batch; data: what it was fine-tuned on, if it was."""
+    """network.json. data: what it was fine-tuned on, if it was."""
 
     model: str
     source: str
     source_sha256: str
     fingerprint: str
-    input_shape: tuple[int, ...]
+    inputs: tuple[InputSpec, ...]
     data: str | None = None
     schema: str = NETWORK_SCHEMA
 
@@ -54,8 +57,8 @@ class Network:
 
     @property
     def example(self) -> tuple[torch.Tensor, ...]:
-        """Inputs of the shape the network was compiled for."""
-        return (example_input(self.document.input_shape),)
+        """Inputs of the shapes the network was compiled for."""
+        return examples(self.document.inputs)
 
     def write(self, folder: Path) -> None:
         """Write the network as it is now, so that the folder opens by itself."""
@@ -68,13 +71,13 @@ class Network:
         return replace(self, document=replace(self.document, data=data or self.document.data))
 
 
-def example_input(shape: tuple[int, ...]) -> torch.Tensor:
-    """Normally distributed values, the same each time."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-
 def build_supernet(
-    workspace: Workspace, source: Source, input_shape: tuple[int, ...], *, model: nn.Module | None = None
+    workspace: Workspace,
+    source: Source,
+    inputs: Sequence[InputSpec],
+    *,
+    model: nn.Module | None = None,
+    options: Options = Options(),  # noqa: B008  (frozen)
 ) -> Network:
     """Compile a model to a SuperNet.
 
@@ -82,22 +85,50 @@ def build_supernet(
 
     Raises:
         ModelError: the source cannot be loaded, or torch.export refuses its model.
-        InputShapeError: the model does not run on that input.
+        InputShapeError: the model does not run on those inputs.
+        UsageError: an input is named after no parameter of forward().
     """
     user = load_model(source) if model is None else model
-    document = NetworkDocument(type(user).__name__, str(source), source_sha256(source), fingerprint(user), input_shape)
-    inputs = {
+    document = _describe(source, user, inputs)
+    found = workspace.cache.find(_STAGE, _key(document, source, options))
+    if found is not None:
+        return Network(_load(found.folder, user, document), document, found)
+    net = elastic(user, examples(document.inputs), **options.arguments())
+    draft = Network(net, document, StageResult(_STAGE, "", Path(), hit=False, seconds=0.0))
+    return replace(draft, result=workspace.cache.run(_STAGE, _key(document, source, options), draft.write))
+
+
+def survey_supernet(
+    workspace: Workspace,
+    source: Source,
+    inputs: Sequence[InputSpec],
+    *,
+    model: nn.Module | None = None,
+    options: Options = Options(),  # noqa: B008  (frozen)
+) -> tuple[Report, StageResult]:
+    """What build_supernet finds out, without making the SuperNet again where it is in the cache. Raises: likewise."""
+    user = load_model(source) if model is None else model
+    found = workspace.cache.find(_STAGE, _key(_describe(source, user, inputs), source, options))
+    if found is None:
+        found = build_supernet(workspace, source, inputs, model=user, options=options).result
+    return Report.from_json((found.folder / "report.json").read_text(encoding="utf-8")), found
+
+
+def _describe(source: Source, model: nn.Module, inputs: Sequence[InputSpec]) -> NetworkDocument:
+    return NetworkDocument(
+        type(model).__name__, str(source), source_sha256(source), fingerprint(model), arranged(inputs, model)
+    )
+
+
+def _key(document: NetworkDocument, source: Source, options: Options) -> dict[str, Any]:
+    """Everything a SuperNet is made from."""
+    return {
         "source": document.source_sha256,
         "name": source.name,
         "model": document.fingerprint,
-        "input": list(input_shape),
+        "inputs": [asdict(spec) for spec in document.inputs],
+        "options": asdict(options),
     }
-    found = workspace.cache.find(_STAGE, inputs)
-    if found is not None:
-        return Network(_load(found.folder, user, document), document, found)
-    net = elastic(user, (example_input(input_shape),))
-    draft = Network(net, document, StageResult(_STAGE, "", Path(), hit=False, seconds=0.0))
-    return replace(draft, result=workspace.cache.run(_STAGE, inputs, draft.write))
 
 
 def open_network(folder: Path) -> Network:
@@ -119,7 +150,7 @@ def open_network(folder: Path) -> Network:
 
 
 def _load(folder: Path, model: nn.Module, document: NetworkDocument) -> SuperNet:
-    return SuperNet.load(folder / _CHECKPOINT, model, (example_input(document.input_shape),))
+    return SuperNet.load(folder / _CHECKPOINT, model, examples(document.inputs))
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tailorbird.cache import StageResult
 from tailorbird.device import Device
+from tailorbird.document import dump_document
 from tailorbird.flow.artifact import read_document
 from tailorbird.flow.data import Batches, Splits
 from tailorbird.flow.latency import profile_latency, require_runtime
@@ -24,7 +25,6 @@ from tailorbird.supernet import SuperNet
 from tailorbird.supernet.accuracy import accuracy
 from tailorbird.supernet.accuracy_table import accuracy_table
 from tailorbird.types import DeviceCard, Ladder, Rung
-from tailorbird.ui.document import dump_document
 from tailorbird.ui.run import FrontPoint, PredictionPoint
 
 LADDER_SCHEMA = "tailorbird.ladder/1"
@@ -108,7 +108,7 @@ def search_ladder(
         DeviceError: the agent went away or refused to measure.
     """
     options = options or SearchOptions()
-    splits.require_shape(network.document.input_shape[1:])
+    splits = splits.fitted(network.document.inputs)
     require_runtime(device)
     inputs = {
         "network": network.result.key,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tailorbird.document import dump_document
 from tailorbird.errors import GateError
 from tailorbird.flow.artifact import read_document
 from tailorbird.flow.data import Batches, Splits
 from tailorbird.flow.network import Network
 from tailorbird.flow.workspace import Note, Workspace, silent
 from tailorbird.supernet import SuperNet
-from tailorbird.ui.document import dump_document
 
 TRAINING_SCHEMA = "tailorbird.training/1"
 _STAGE = "train"
@@ -73,7 +73,7 @@ def train(
     Raises:
         InputShapeError: the data does not fit the network.
     """
-    splits.require_shape(network.document.input_shape[1:])
+    splits = splits.fitted(network.document.inputs)
     seed = workspace.settings.seed
     inputs = {
         "supernet": network.result.key,

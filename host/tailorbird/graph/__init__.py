@@ -8,7 +8,7 @@ from tailorbird.graph.elastic_graph import ElasticGraph, Signature, trace, trace
 from tailorbird.graph.groups import Group, PinnedAxis, importance, per_index
 from tailorbird.graph.inputs import Inputs, bind
 from tailorbird.graph.kernels import Kernel
-from tailorbird.graph.origin import error_origin, node_origin
+from tailorbird.graph.origin import error_origin, line_of, modules_of, node_origin
 from tailorbird.graph.outputs import plain
 from tailorbird.graph.stages import Stage, find_stages, without
 from tailorbird.graph.subgraph import Mode, Subgraph, as_module, live_nodes, specialise
@@ -36,7 +36,9 @@ __all__ = [
     "error_origin",
     "find_stages",
     "importance",
+    "line_of",
     "live_nodes",
+    "modules_of",
     "node_origin",
     "op_name",
     "peak_activation_bytes",

@@ -13,15 +13,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """Why an atom keeps its full size: the op that asked for it and a sentence."""
+    """Why an atom keeps its full size: the op that asked for it, a sentence, the line of the user's code."""
 
     op: str
     reason: str
+    line: str = field(default="", compare=False)
 
 
 class Atom:

@@ -25,6 +25,7 @@ from tailorbird.graph.algebra import (
     same,
 )
 from tailorbird.graph.capture import Capture, op_name
+from tailorbird.graph.origin import line_of
 from tailorbird.graph.registry import RULES, Result, Several, Shape, UnknownError
 
 
@@ -114,11 +115,11 @@ class Analysis:
 
     def unify(self, left: Dim, right: Dim, node: Node) -> None:
         """Two axes keep the same indices, because of this op."""
-        self.algebra.unify(left, right, Pin(op_name(node), "axes of different make-up meet here"))
+        self.algebra.unify(left, right, Pin(op_name(node), "axes of different make-up meet here", line_of(node)))
 
     def pin(self, dim: Dim, node: Node, reason: str) -> None:
         """An axis keeps its full size, because of this op."""
-        pin(dim, Pin(op_name(node), reason))
+        pin(dim, Pin(op_name(node), reason, line_of(node)))
 
     def fix(self, dim: Dim) -> None:
         """An axis keeps its full size by nature (a kernel, an image): nothing to report."""
@@ -211,7 +212,8 @@ class Analysis:
             self._found[node] = known(self, node)
         except Exception as error:  # a use that no one foresaw is pinned like an unknown op, and reported
             known_limit = isinstance(error, UnknownError)
-            why = Pin(name, str(error) if known_limit else f"its rule does not cover this use ({error!r})")
+            reason = str(error) if known_limit else f"its rule does not cover this use ({error!r})"
+            why = Pin(name, reason, line_of(node))
             self.pinned_ops[node] = why
             for operand in node.all_input_nodes:
                 self._pin_all(operand, why)

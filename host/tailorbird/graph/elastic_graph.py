@@ -113,7 +113,7 @@ def _finish(analysis: Analysis, batch_pin: Pin | None) -> ElasticGraph:
         dims=dims,
         stored=stored,
         resizes={node: tuple(map(_resolved_resize, found)) for node, found in analysis.resizes.items()},
-        groups=find_groups(source.graph, stored, roles),
+        groups=find_groups(source.graph, stored, source.tensors, roles),
         blocks=find_blocks(source.graph, dims),
         kernels=find_kernels(source.graph, stored, source.tensors, source.parameters),
         pinned=find_pinned(source.graph, stored, source.parameters),

@@ -39,8 +39,13 @@ class PinnedAxis:
     why: Pin
 
 
-def find_groups(graph: Graph, stored: Mapping[str, Dims], roles: Mapping[Atom, str]) -> tuple[Group, ...]:
-    """All elastic groups, in the order in which the network first uses them, named after the user's modules."""
+def find_groups(
+    graph: Graph, stored: Mapping[str, Dims], tensors: Mapping[str, Tensor], roles: Mapping[Atom, str]
+) -> tuple[Group, ...]:
+    """All elastic groups, in the order in which the network first uses them, named after the user's modules.
+
+    Indices of integer tables alone (the unused rest of `arange(512)`) are no group: nothing shrinks with them.
+    """
     uses: dict[Atom, list[tuple[str, int]]] = {}
     inner: dict[Atom, int] = {}
     for name in consumption_order(graph):
@@ -53,11 +58,16 @@ def find_groups(graph: Graph, stored: Mapping[str, Dims], roles: Mapping[Atom, s
                         uses[atom].append((name, axis))
                     others = segment_size(segment) // atom.size
                     inner[atom] = min(inner.get(atom, others), others)
+    uses = {atom: places for atom, places in uses.items() if any(_holds_values(tensors[n]) for n, _ in places)}
     births = {atom: next((n for n, _ in places if len(stored[n]) > 1), places[0][0]) for atom, places in uses.items()}
     names = _names(births, roles)
     return tuple(
         Group(names[atom], roles.get(atom, "width"), atom, tuple(places), inner[atom]) for atom, places in uses.items()
     )
+
+
+def _holds_values(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def find_pinned(graph: Graph, stored: Mapping[str, Dims], parameters: frozenset[str]) -> tuple[PinnedAxis, ...]:

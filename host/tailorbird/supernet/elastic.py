@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -61,6 +62,7 @@ def elastic(
     same; InputShapeError when the model does not run on the inputs; UsageError for a pattern that matches nothing or
     sizes that do not fit.
     """
+    started = time.perf_counter()
     options = Options.of(only, freeze, divisor, choices, importance)
     check_criterion(importance, calibration)
     with torch.inference_mode(mode=False), torch.compiler.set_stance("force_eager"):
@@ -70,6 +72,7 @@ def elastic(
             net = _compile(weights, inputs, options)
     if importance in WITH_DATA:
         net.rank(importance, calibration, loss)
+    net.report = replace(net.report, build_seconds=round(time.perf_counter() - started, 3))
     return net
 
 

@@ -2,33 +2,77 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
-from rich.table import Table
-from rich.text import Text
-
+from tailorbird.document import DocumentError, dump_document, parse_document
+from tailorbird.errors import UsageError
 from tailorbird.graph import Stage
-from tailorbird.supernet.space import Dimension
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+REPORT_SCHEMA = "tailorbird.elastic/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A module that stores a dimension, and what the dimension is there: "in-channels" of "layer2.0.conv2"."""
+
+    module: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class ElasticDimension:
+    """One elastic dimension; the last choice is its full size.
+
+    kind: as in the search space (width, heads, depth, ...); what: the same in the user's words ("out-channels");
+    places: everything that stores it, the tensor it is named after first; params_saved: parameters that go when this
+    dimension alone is at its smallest choice.
+    """
+
+    name: str
+    kind: str
+    what: str
+    size: int
+    choices: tuple[int, ...]
+    places: tuple[Place, ...]
+    params_saved: int
+
+    @property
+    def is_block(self) -> bool:
+        """Whether it is a block that is there or skipped."""
+        return self.kind == "depth" and self.choices == (0, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class PinnedDimension:
-    """An axis of a parameter that keeps its full size: the op that asked for it, and why."""
+    """An axis of a parameter that keeps its full size: the op that asked for it, why, and the line of the user's code.
+
+    name: "fc.weight[0]", or the name of a dimension that the options left out; module and what: "fc", "out-features".
+    """
 
     name: str
     size: int
     op: str
     reason: str
+    module: str = ""
+    what: str = ""
+    line: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Outcome of compiling a network to a SuperNet. MACs are for one sample."""
+    """Outcome of compiling a network to a SuperNet. MACs and activations are for one sample.
+
+    inputs: "x float32 (N, 3, 224, 224)" of each; peak_bytes: largest sum of activations alive at once; stages: the blocks
+    that can be skipped, in runs of layers of which the first few can be kept.
+    """
 
     model: str
-    dimensions: tuple[Dimension, ...]
+    inputs: tuple[str, ...]
+    dimensions: tuple[ElasticDimension, ...]
     pinned: tuple[PinnedDimension, ...]
     unknown_ops: tuple[str, ...]
     elastic_fraction: float
@@ -37,47 +81,43 @@ class Report:
     params_smallest: int
     macs_full: int
     macs_smallest: int
+    peak_bytes_full: int
+    peak_bytes_smallest: int
     any_batch: bool
     notes: tuple[str, ...]
     stages: tuple[Stage, ...] = ()
+    build_seconds: float = 0.0
+    schema: str = REPORT_SCHEMA
 
     def to_json(self) -> str:
-        """All fields as JSON."""
-        return json.dumps(asdict(self), indent=2)
+        """All fields as JSON; `from_json` reads it back."""
+        return dump_document(self, indent=1)
 
-    def render(self, width: int = 110) -> str:
-        """The report as plain text."""
-        console = Console(width=width, record=True, file=None, quiet=False, color_system=None)
-        with console.capture() as captured:
-            console.print(self)
-        return captured.get()
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """Inverse of `to_json`. Raises: UsageError when the text is no such report."""
+        try:
+            return parse_document(cls, text, schema=REPORT_SCHEMA)
+        except DocumentError as error:
+            raise UsageError(
+                "this is no report of a SuperNet", why=str(error), fix="give the text that Report.to_json wrote"
+            ) from error
 
-    def __rich__(self) -> Group:
-        """Tables of what is elastic and what is pinned, then the totals."""
-        elastic = Table("elastic", "kind", "full", "choices", title=self.model, title_justify="left")
-        for d in self.dimensions:
-            choices = "skip" if d.kind == "depth" else ", ".join(map(str, d.choices[:-1]))
-            elastic.add_row(d.name, d.kind, "" if d.kind == "depth" else str(d.size), choices)
-        fixed = Table("pinned", "size", "op", "why")
-        for p in self.pinned:
-            fixed.add_row(p.name, str(p.size), p.op, p.reason)
-        lines = [
-            f"{self.elastic_fraction:.1%} of the parameters can shrink; {_count(self.subnets)} subnets",
-            f"parameters {self.params_smallest:,} to {self.params_full:,}",
-            f"MACs {self.macs_smallest:,} to {self.macs_full:,} per sample",
-            *self.notes,
-        ]
-        if self.stages:
-            shown = ", ".join(f"{stage.name} ({len(stage.layers)})" for stage in self.stages)
-            lines.insert(0, f"stages that can keep their first layers: {shown}")
-        return Group(elastic, *([fixed] if self.pinned else []), *map(Text, lines))
+    def render(self, *, everything: bool = False) -> str:
+        """The report as plain text, a page of it or (everything) every dimension and axis on a line of its own."""
+        from tailorbird.supernet.page import page
 
+        return page(self, everything=everything).plain()
 
-def _count(number: int) -> str:
-    return (
-        f"{number:,}"
-        if number < 10**6
-        else f"{float(number):.2e}"
-        if number < 10**300
-        else f"10^{len(str(number)) - 1}"
-    )
+    def __str__(self) -> str:
+        return self.render()
+
+    def __rich__(self) -> RenderableType:
+        from tailorbird.supernet.page import page
+
+        return page(self).rich()
+
+    def _repr_html_(self) -> str:
+        from tailorbird.supernet.page import page
+
+        return page(self).html()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tailorbird.ui.plot import Mark, Size, svg_plot, x_axis, y_axis
 from tailorbird.ui.run import Burst, FrontPoint, PredictionPoint, Request, RungRow, Serving, Switch
 from tailorbird.ui.svg import Scale, crosses, dots, element, line, path, text
-from tailorbird.ui.units import share_words, significant, time_words
+from tailorbird.units import share_words, significant, time_words
 
 Draw = Callable[[float], str]
 WIDE, HALF, NARROW = 1040.0, 512.0, 360.0

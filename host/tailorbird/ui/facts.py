@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tailorbird.types import DeviceCard, Reading, Sensors
-from tailorbird.ui.units import byte_words, count_words, significant
+from tailorbird.units import byte_words, count_words, significant
 
 UNAVAILABLE = "unavailable"
 

@@ -6,11 +6,11 @@ import html
 from functools import partial
 from importlib.resources import files
 
+from tailorbird.document import dump_document
 from tailorbird.ui.charts import HALF, lane_chart, pareto_chart, prediction_chart, responsive, rung_strip
-from tailorbird.ui.document import dump_document
 from tailorbird.ui.run import Run, RungRow, Serving, StageTime
 from tailorbird.ui.tables import card_list, lane_table, rung_table, switch_table
-from tailorbird.ui.units import share_words, time_words
+from tailorbird.units import share_words, time_words
 
 #: The lane whose rung the policy chooses; the others are fixed.
 ADAPTIVE = "two-channel"

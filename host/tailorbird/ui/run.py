@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tailorbird.document import DocumentError, dump_document, parse_document
 from tailorbird.errors import MissingFileError, UsageError
 from tailorbird.types import DeviceCard, Sensors
-from tailorbird.ui.document import DocumentError, dump_document, parse_document
 
 RUN_SCHEMA = "tailorbird.run/1"
 

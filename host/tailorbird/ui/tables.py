@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from tailorbird.types import DeviceCard, Sensors
 from tailorbird.ui.facts import card_facts, sensor_facts
 from tailorbird.ui.run import LaneSummary, RungRow, Switch
-from tailorbird.ui.units import count_words, share_words, time_words
+from tailorbird.units import count_words, share_words, time_words
 
 
 def lane_table(lanes: Sequence[LaneSummary]) -> str:

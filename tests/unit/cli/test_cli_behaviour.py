@@ -152,7 +152,7 @@ def test_a_model_that_cannot_be_exported_is_refused(capsys, tmp_path):
     )
     code, error = failure(capsys, "supernet", f"{tmp_path}/wild.py:make", "--input", "1,3,8,8")
     assert code == 2
-    assert error["reason"] == "MODEL_UNUSABLE"
+    assert error["reason"] == "MODEL_NOT_ELASTIC"
 
 
 def test_supernet_leaves_an_artifact_and_the_second_run_is_a_cache_hit(capsys, model):
@@ -186,12 +186,44 @@ def test_a_source_that_changed_after_its_artifact_is_refused(capsys, model, tmp_
     assert "returned a int" in error["what"] or "changed since" in error["what"]
 
 
-def test_piped_results_are_tab_separated(capsys, model):
+def test_supernet_prints_plain_text_in_a_pipe(capsys, model):
     assert main(["supernet", f"{model}:make", "--input", "1,3,8,8"]) == 0
     captured = capsys.readouterr()
-    assert captured.out.splitlines()[0] == "dimension\tkind\tfull\tchoices"
-    assert captured.out.splitlines()[1] == "0\twidth\t16\t8"
+    lines = captured.out.splitlines()
+    assert lines[0] == "Sequential: input_1 float32 (N, 3, 8, 8)"
+    assert "0 out-channels, 16: 8 16  saves 50 %  with in-features of 4" in lines
+    assert "an output of the network (output): 4 out-features, 4" in lines
     assert "artifact: " in captured.err
+
+
+def test_supernet_takes_named_inputs_and_options(capsys, tmp_path):
+    (tmp_path / "pair.py").write_text(
+        "from torch import nn\n"
+        "class Pair(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.embed, self.up, self.head = nn.Embedding(99, 32), nn.Linear(32, 64), nn.Linear(64, 3)\n"
+        "    def forward(self, ids, mask):\n"
+        "        return self.head(self.up(self.embed(ids)).relu() * mask[:, :, None])\n"
+    )
+    inputs = ["--input", "mask=1,7", "--input", "ids=1,7:int64[0..98]"]
+    found = []
+    for options in ([], ["--freeze", "em*"], ["--only", "up"], ["--only", "up", "--choices", "up=32"]):
+        assert main(["supernet", f"{tmp_path}/pair.py:Pair", *inputs, *options, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0]["inputs"] == ["ids int64 (N, 7)", "mask float32 (N, 7)"]
+    assert [{d["name"] for d in f["elastic"]} for f in found] == [{"embed", "up"}, {"up"}, {"up"}, {"up"}]
+    assert found[3]["elastic"][0]["choices"] == [32, 64]
+    assert len({f["artifact"] for f in found}) == 4
+    code, error = failure(capsys, "supernet", f"{tmp_path}/pair.py:Pair", *inputs, "--choices", "up=many")
+    assert (code, "names no choices" in error["what"]) == (2, True)
+
+
+def test_piped_tables_are_tab_separated(capsys):
+    assert main(["devices", "ls"]) == 0
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    assert first.startswith("name\t")
+    assert second.startswith("local\t")
 
 
 def test_devices_can_be_added_listed_and_forgotten(capsys, tmp_path):

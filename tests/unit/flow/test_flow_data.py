@@ -6,6 +6,7 @@ import torch
 
 from tailorbird.errors import InputShapeError, MissingFileError, UsageError
 from tailorbird.flow.data import Batches, Splits, load_splits
+from tailorbird.flow.inputs import InputSpec
 
 
 def arrays(count=6):
@@ -62,10 +63,24 @@ def test_a_missing_or_damaged_file_is_named(tmp_path):
 
 def test_another_sample_shape_is_refused_with_the_flag_to_change():
     splits = load_splits("tailorbird.demo.data:digits")
-    splits.require_shape((1, 32, 32))
+    assert splits.fitted([InputSpec((1, 1, 32, 32))]) is splits
     with pytest.raises(InputShapeError) as caught:
-        splits.require_shape((3, 32, 32))
+        splits.fitted([InputSpec((1, 3, 32, 32))])
     assert "--input 1,1,32,32" in caught.value.fix
+
+
+def test_data_for_a_network_that_takes_integers_become_integers():
+    inputs = torch.tensor([[3.0, 1.0], [0.0, 2.0]])
+    splits = Splits(*[(inputs, torch.tensor([0, 1]))] * 3)
+    fitted = splits.fitted([InputSpec((1, 2), "int64")])
+    assert fitted.test[0].dtype == torch.int64
+    assert fitted.test[0].tolist() == [[3, 1], [0, 2]]
+
+
+def test_data_for_a_network_with_two_inputs_are_refused():
+    splits = Splits(*[(torch.zeros(2, 4), torch.tensor([0, 1]))] * 3)
+    with pytest.raises(UsageError, match="takes 2 inputs"):
+        splits.fitted([InputSpec((1, 4)), InputSpec((1, 4))])
 
 
 def test_batches_cover_the_split_and_shuffle_anew_each_time():

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_run import sample_run
 
+from tailorbird.document import DocumentError, dump_document, parse_document
 from tailorbird.errors import MissingFileError, UsageError
 from tailorbird.ui import read_run, write_run
-from tailorbird.ui.document import DocumentError, dump_document, parse_document
 from tailorbird.ui.run import RUN_SCHEMA, Figure, Run, StageTime
 
 

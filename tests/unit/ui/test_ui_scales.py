@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailorbird.ui.svg import Scale, nice_step
-from tailorbird.ui.units import byte_words, count_words, share_words, time_words
+from tailorbird.units import byte_words, count_words, share_words, time_words
 
 values = st.lists(st.floats(1e-3, 1e9), min_size=1, max_size=20)
 
