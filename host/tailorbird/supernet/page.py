@@ -12,7 +12,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tailorbird.graph import Stage
 from tailorbird.supernet.report import ElasticDimension, PinnedDimension, Place, Report
 from tailorbird.supernet.roles import NORM
 from tailorbird.supernet.runs import Run, find_runs
@@ -80,8 +79,7 @@ def page(report: Report, *, everything: bool = False) -> Page:
             for section in (
                 _figures(report),
                 _elastic(sized, report.params_full, everything=everything),
-                _skippable(blocks, report.params_full, everything=everything),
-                _stages(report.stages),
+                _skippable(blocks, report, everything=everything),
                 _pinned(report.pinned, report.unknown_ops, everything=everything),
             )
             if section.rows
@@ -135,11 +133,11 @@ def _elastic(found: Sequence[ElasticDimension], total: int, *, everything: bool)
     kept = runs if everything else _heaviest(runs, _MOST_ROWS)
     rows = [
         (
-            f"{run.words} {what_words(run.items[0])}".rstrip(),
-            f"{run.items[0].size}{' each' if len(run.items) > 1 else ''}",
-            " ".join(map(str, run.items[0].choices)),
+            f"{run.words} {what_words(run.first)}".rstrip(),
+            f"{run.first.size}{' each' if run.is_repeated else ''}",
+            " ".join(map(str, run.first.choices)),
             _saved(run, total),
-            _moves(run, len(run.items[0].places) if everything else _MOST_PLACES),
+            _moves(run, len(run.first.places) if everything else _MOST_PLACES),
         )
         for run in kept
     ]
@@ -173,7 +171,7 @@ def _moves(run: Run[ElasticDimension], most: int) -> str:
     each = [_place_list(d, most) for d in run.items]
     if len(set(each)) == 1:
         return each[0]
-    shared = [words for words in _places(run.items[0]) if all(words in _places(d) for d in run.items[1:])]
+    shared = [words for words in _places(run.first) if all(words in _places(d) for d in run.items[1:])]
     return ", ".join([*shared[:most], "others"])
 
 
@@ -186,19 +184,15 @@ def _place_list(dimension: ElasticDimension, most: int) -> str:
     return _listed(_places(dimension), most)
 
 
-def _skippable(found: Sequence[ElasticDimension], total: int, *, everything: bool) -> Section:
+def _skippable(found: Sequence[ElasticDimension], report: Report, *, everything: bool) -> Section:
     runs = find_runs((d, d.name if everything else None) for d in found)
+    stages = [f"{stage.name} ({len(stage.layers)})" for stage in report.stages if len(stage.layers) > 1]
     return Section(
         f"can be skipped: {_counted(len(found), 'block')}",
         ("block", "saves"),
-        tuple((run.words, _saved(run, total) + (" each" if len(run.items) > 1 else "")) for run in runs),
+        tuple((run.words, _saved(run, report.params_full) + (" each" if run.is_repeated else "")) for run in runs),
+        f"stages of which the first layers can be kept: {', '.join(stages)}" if stages else "",
     )
-
-
-def _stages(stages: Sequence[Stage]) -> Section:
-    """Stages of more than one layer; a single layer is a block like any other."""
-    rows = [(stage.name, str(len(stage.layers))) for stage in stages if len(stage.layers) > 1]
-    return Section("stages of which the first layers can be kept", ("stage", "layers"), tuple(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +225,7 @@ def _pinned(found: Sequence[PinnedDimension], unknown: Sequence[str], *, everyth
 def _axes(found: Sequence[PinnedDimension], *, everything: bool) -> str:
     axes = dict.fromkeys(_Axis(p.module or p.name, p.size, p.what) for p in found)
     keys: list[tuple[_Axis, Hashable]] = [(axis, axis if everything else (axis.what, axis.size)) for axis in axes]
-    words = [f"{run.words} {run.items[0].what}, {run.items[0].size}" for run in find_runs(keys)]
+    words = [f"{run.words} {run.first.what}, {run.first.size}" for run in find_runs(keys)]
     return _listed(words, len(words) if everything else _MOST_NAMES, "; ")
 
 
@@ -264,8 +258,6 @@ def _plain(section: Section) -> str:
         rows = [(f"{r[0]}, {r[1]}: {r[2]}", f"saves {r[3]}", f"with {r[4]}" if r[4] else "") for r in section.rows]
     elif columns[0] == "why":
         rows = [(f"{r[0]} ({', '.join(filter(None, (r[1], r[3])))}): {r[2]}",) for r in section.rows]
-    elif columns[0] == "stage":
-        rows = [(f"{r[0]}, {r[1]} layers",) for r in section.rows]
     elif columns[0] == "block":
         rows = [(r[0], f"saves {r[1]}") for r in section.rows]
     else:

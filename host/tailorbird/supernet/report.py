@@ -66,8 +66,8 @@ class PinnedDimension:
 class Report:
     """Outcome of compiling a network to a SuperNet. MACs and activations are for one sample.
 
-    inputs: "x float32 (N, 3, 224, 224)" of each; peak_bytes: largest sum of activations alive at once; stages: the blocks
-    that can be skipped, in runs of layers of which the first few can be kept.
+    inputs: "x float32 (N, 3, 224, 224)" of each; peak_bytes: largest sum of activations alive at once; stages: the
+    blocks that can be skipped, in runs of layers of which the first few can be kept.
     """
 
     model: str

@@ -29,6 +29,16 @@ class Run(Generic[T]):
     items: tuple[T, ...]
 
     @property
+    def first(self) -> T:
+        """The first item."""
+        return self.items[0]
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether there is more than one item."""
+        return len(self.items) > 1
+
+    @property
     def words(self) -> str:
         """The only name; "layer1.0 .. layer1.2"; "blocks.{0..11}.mlp" where the number is not the end."""
         first, last = self.items[0].name, self.items[-1].name
