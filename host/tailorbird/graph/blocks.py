@@ -1,15 +1,16 @@
-"""Residual blocks: `add(x, f(x))` whose body can be bypassed."""
+"""Residual blocks: `add(x, f(x))` whose body can be bypassed; x may pass a scale or a norm on its way."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch.fx import Graph, Node
 
 from tailorbird.graph.algebra import Dims
 from tailorbird.graph.capture import op_name
+from tailorbird.graph.registry import MACS
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,10 @@ def find_blocks(graph: Graph, dims: Mapping[Node, Dims]) -> tuple[Block, ...]:
             continue
         for bypass, end in ((left, right), (right, left)):
             if bypass in live and dims.get(bypass) == dims.get(end) == dims[node]:
-                body = _body(bypass, end)
-                if _can_go(node, body):
+                stems = (stem for stem in _shortcut(bypass, live) if dims.get(stem) == dims[node])
+                bodies = (_body(stem, end) for stem in stems)
+                body = next((body for body in bodies if _can_go(node, body)), None)
+                if body is not None:
                     found.append((node, bypass, body))
                     break
     names = _names([body for _, _, body in found])
@@ -50,6 +53,21 @@ def _fed_by_inputs(graph: Graph) -> set[Node]:
         if node.op == "placeholder" or any(operand in live for operand in node.all_input_nodes):
             live.add(node)
     return live
+
+
+def _shortcut(bypass: Node, live: Collection[Node]) -> Iterator[Node]:
+    """Where the branches of a block may part: at the bypass, or before the scales and norms that lead to it.
+
+    A shortcut without a product of its own still carries the stream, so the branch beside it can go.
+    """
+    node = bypass
+    yield node
+    while node.op == "call_function" and op_name(node) not in MACS:
+        streams = [operand for operand in node.all_input_nodes if operand in live]
+        if len(streams) != 1:
+            return
+        node = streams[0]
+        yield node
 
 
 def _body(start: Node, end: Node) -> frozenset[Node]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from zoo.exactness import compiled
 from zoo.small_models import ResidualNet, ResNet20, TextEncoder, VisionTransformer, token_ids
 
 from tailorbird.graph import trace
@@ -14,6 +15,28 @@ def names(model: nn.Module, *inputs: Tensor) -> list[str]:
 
 def test_only_identity_shortcuts_can_be_skipped() -> None:
     assert names(ResidualNet(), torch.randn(1, 3, 16, 16)) == ["layer1.0", "layer1.1", "layer2.1"]
+
+
+def test_a_scaled_or_normalised_shortcut_is_still_one() -> None:
+    """As in MetaFormer (x * scale + f(x)), MobileOne (norm(x) + conv(x)) and post-norm layers."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.norm, self.head = nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1)
+            self.scale = nn.Parameter(torch.rand(8, 1, 1))
+            self.mix = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            x = x * self.scale + self.mix[0](x)
+            x = self.mix[1](x).add_(self.norm(x))
+            return self.head(x)
+
+    model = Model()
+    assert names(model, torch.randn(1, 3, 8, 8)) == ["mix.0", "mix.1"]
+    net = compiled(model, torch.randn(2, 3, 8, 8))
+    assert [d.name for d in net.space.depth] == ["mix.0", "mix.1"]
 
 
 def test_zero_padded_shortcuts_are_not_skipped() -> None:

@@ -73,6 +73,8 @@ PASS: dict[str, tuple[Callable[[Tensor], Tensor], int, int]] = {
     "zeros": (lambda x: x + x.new_zeros(x.shape[0], 16, 8, 8), 16, 4),
     "baddbmm": (lambda x: torch.baddbmm(x.flatten(2), x.flatten(2), torch.ones(1, 64, 64).expand(x.shape[0], -1, -1))
                 .view(x.shape), 16, 4),
+    "reshape_as": (lambda x: F.gelu(x.flatten(0, 1)).reshape_as(x), 16, 4),
+    "expand_as": (lambda x: x * x.mean(1, keepdim=True).expand_as(x), 16, 4),
     "reflection_pad": (lambda x: F.pad(x, (1, 2, 1, 0), mode="reflect"), 16, 4),
     "adaptive_max": (lambda x: F.adaptive_max_pool2d(x, 3), 16, 4),
 }  # fmt: skip
@@ -156,6 +158,23 @@ def test_a_single_head_shrinks_its_queries_at_the_full_scale(*, fused: bool) -> 
         for weight in (model.q.weight, model.q.bias, model.k.weight, model.k.bias):
             weight[gone] = 0
         torch.testing.assert_close(net(x, config=config), model(x), rtol=1e-5, atol=1e-6)
+
+
+def test_one_key_for_all_query_heads_leaves_the_heads_elastic() -> None:
+    """Multi-query attention (Shazeer, 2019)."""
+
+    class MultiQuery(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.kv, self.out = nn.Linear(12, 16), nn.Linear(12, 8), nn.Linear(16, 12)
+
+        def forward(self, x: Tensor) -> Tensor:
+            q = self.q(x).unflatten(-1, (4, 4)).transpose(1, 2)
+            k, v = self.kv(x)[:, None].chunk(2, -1)
+            return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    net = compiled(MultiQuery(), torch.randn(2, 5, 12))
+    assert [(d.name, d.size) for d in net.space.heads] == [("q", 4)]
 
 
 def test_heads_split_unevenly_over_convolutions_stay_elastic() -> None:

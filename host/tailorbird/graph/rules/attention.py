@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch.fx import Node
 
-from tailorbird.graph.algebra import UNIT, Dims, dim_size
+from tailorbird.graph.algebra import UNIT, Dim, Dims, dim_size
 from tailorbird.graph.registry import Shape, UnknownError, macs, rule
 
 if TYPE_CHECKING:
@@ -27,25 +27,30 @@ def attention(analysis: Analysis, node: Node) -> Dims:
             analysis.pin(dims[-3], node, "query heads share key heads in fixed groups")
     if not len(q) == len(k) == len(v) or len(q) < 3:
         raise UnknownError("query, key and value differ in rank")
+    leading: list[Dim] = []
     for axis in range(len(q) - 2):
-        if not dim_size(q[axis]) == dim_size(k[axis]) == dim_size(v[axis]):
+        sizes = {dim_size(dims[axis]) for dims in (q, k, v)} - {1}  # keys of a single head serve every query
+        if len(sizes) > 1:
             if not node.kwargs.get("enable_gqa"):
-                raise UnknownError("heads are broadcast")
+                raise UnknownError("heads differ in number")
+            leading.append(q[axis])
             continue
-        analysis.unify(q[axis], k[axis], node)
-        analysis.unify(k[axis], v[axis], node)
+        wide = [dims[axis] for dims in (q, k, v) if dim_size(dims[axis]) != 1]
+        for dim in wide[1:]:
+            analysis.unify(wide[0], dim, node)
+        leading.append(wide[0] if wide else UNIT)
     analysis.unify(q[-1], k[-1], node)
     analysis.unify(k[-2], v[-2], node)
     if node.kwargs.get("scale") is None:
         node.kwargs = {**node.kwargs, "scale": 1 / math.sqrt(dim_size(q[-1]))}
-    analysis.score(node, q[-1], q[:-2])
+    analysis.score(node, q[-1], tuple(leading))
     mask = node.args[3]
     if mask is not None:
-        scores = (*q[:-1], k[-2])
+        scores = (*leading, q[-2], k[-2])
         for dim, score in zip(reversed(analysis.dims(mask)), reversed(scores), strict=False):
             if dim != UNIT and dim_size(dim) == dim_size(score):
                 analysis.unify(dim, score, node)
-    return (*q[:-1], v[-1])
+    return (*leading, q[-2], v[-1])
 
 
 @macs("scaled_dot_product_attention")

@@ -55,11 +55,15 @@ def broadcast_dims(analysis: Analysis, node: Node, operands: list[Node], shape: 
     return tuple(dim if dim is not None else UNIT for dim in found)
 
 
-@rule("expand_as", "view_as", "reshape_as")
-def like_other(analysis: Analysis, node: Node) -> Dims:
-    """Only `expand_as` keeps axes apart; the shape of another tensor does not say how axes map."""
-    if not str(node.target).startswith("aten.expand_as"):
-        raise UnknownError("the target shape comes from another tensor")
+@rule("expand_as")
+def expand_as(analysis: Analysis, node: Node) -> Dims:
+    """Axes follow another tensor."""
+    return broadcast(analysis, node, list(node.all_input_nodes))
+
+
+@rule("copy")
+def copy(analysis: Analysis, node: Node) -> Dims:
+    """x.copy_(y): what x holds, y broadcast to it."""
     return broadcast(analysis, node, list(node.all_input_nodes))
 
 

@@ -22,6 +22,15 @@ def reshape(analysis: Analysis, node: Node) -> Dims:
     return dims
 
 
+@rule("reshape_as", "view_as")
+def reshape_like(analysis: Analysis, node: Node) -> Dims:
+    """As a reshape to the shape of another tensor, whose axes the result must keep to."""
+    found = regroup(analysis, node)
+    for dim, other in zip(found, analysis.dims(node.args[1]), strict=True):
+        analysis.unify(dim, other, node)
+    return found
+
+
 @rule("flatten", "squeeze", "unsqueeze")
 def merge(analysis: Analysis, node: Node) -> Dims:
     """As a reshape whose arguments name axes, not sizes."""
