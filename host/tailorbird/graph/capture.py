@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from torch.fx import Graph, Node
 from torch.utils import _pytree as pytree
 
 from tailorbird.errors import ElasticError
+from tailorbird.graph.fold import fold_constants
 from tailorbird.graph.inputs import Inputs
 from tailorbird.graph.origin import error_origin
 from tailorbird.graph.outputs import plain_outputs
@@ -85,8 +86,9 @@ def capture(model: nn.Module, inputs: Inputs | tuple[Tensor, ...], *, batch: int
     graph = module.graph
     inline_regions(module, graph)
     normalise(graph)
-    names = {node.target for node in graph.nodes if node.op == "get_attr"}
-    tensors = {str(name): _attribute(module, str(name)) for name in names}
+    tensors = _stored(graph, module)
+    tensors |= fold_constants(module, _constants(model, tensors), batch)
+    tensors = {str(node.target): tensors[str(node.target)] for node in graph.nodes if node.op == "get_attr"}
     parameters = frozenset(name for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter))
     out_spec = program.call_spec.out_spec
     assert out_spec is not None
@@ -182,6 +184,17 @@ def _unify_splits(node: Node) -> None:
     axis = cast("int", node.args[2]) % value[0].ndim
     node.args = (node.args[0], [piece.shape[axis] for piece in value], axis)
     node.target = torch.ops.aten.split_with_sizes.default
+
+
+def _stored(graph: Graph, root: nn.Module) -> dict[str, Tensor]:
+    return {str(node.target): _attribute(root, str(node.target)) for node in graph.nodes if node.op == "get_attr"}
+
+
+def _constants(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that are no state of the user's modules: nothing can change them later."""
+    buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
+    state = buffers | {name for name, t in tensors.items() if isinstance(t, nn.Parameter) or t.requires_grad}
+    return {name: tensor for name, tensor in tensors.items() if name not in state}
 
 
 def _attribute(root: nn.Module, name: str) -> Tensor:
