@@ -151,10 +151,12 @@ class Analysis:
     def free(self, size: int) -> Dim:
         """A new axis of equal entries, which may follow whatever it meets. A multiple of the trace batch follows that.
 
-        For sizes above 1 that are no multiple of the batch, the op must follow the axis with `resize`.
+        For sizes above 1 the op must follow the axis with `resize`.
         """
-        dim = self.constant(size)
-        return dim if dim == UNIT or self.follows_batch(dim) else atom_dim(Atom(size))
+        if self.batch is None or size % self.batch.size or size == 0:
+            return atom_dim(Atom(size, None if size else FIXED)) if size != 1 else UNIT
+        rest = size // self.batch.size
+        return ((self.batch,),) if rest == 1 else ((self.batch, Atom(rest)),)
 
     def follows_batch(self, dim: Dim) -> bool:
         """Whether the size of this axis depends on the batch."""

@@ -44,7 +44,7 @@ def count_macs(shapes: Shapes, skipped: Collection[Block] = ()) -> int:
     total = 0
     for node in shapes.source.graph.nodes:
         cost = MACS.get(op_name(node)) if node.op == "call_function" and node in live else None
-        if cost is not None and node not in bypassed and node in shapes.source.dims:
+        if cost is not None and node not in bypassed:
             total += cost(node, shapes.of)
     return total
 

@@ -22,7 +22,13 @@ from tailorbird.graph.kernels import PADDING
 from tailorbird.graph.regions import CONTEXTS
 
 _DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout")
-_TRAINING = {"batch_norm": 5, "instance_norm": 5, **dict.fromkeys(_DROPOUTS, 2)}  # position of the `train` argument
+_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+_TRAINING = {  # position of the `train` argument
+    "batch_norm": 5,
+    "instance_norm": 5,
+    **dict.fromkeys(_DROPOUTS, 2),
+    **dict.fromkeys(_RECURRENT, 6),
+}
 
 
 class Mode(enum.Enum):
@@ -128,7 +134,7 @@ def _only_statistics(node: Node, live: Collection[Node]) -> bool:
 
 def _set_mode(node: Node, mode: Mode) -> None:
     name = op_name(node)
-    if mode is Mode.EVAL or (name in _DROPOUTS and mode is Mode.PROBE):
+    if mode is Mode.EVAL or (name in {*_DROPOUTS, *_RECURRENT} and mode is Mode.PROBE):
         return
     position = _TRAINING.get(name)
     if position is not None:

@@ -36,9 +36,12 @@ def arange(analysis: Analysis, node: Node) -> Dims:
     """arange(end), arange(start, end) or arange(start, end, step); an end that follows the batch starts at 0."""
     dims = analysis.constants(node)
     if not analysis.is_constant(dims[0]):
-        if len(node.args) > 1 and (node.args[0] != 0 or node.args[2:3] not in {(), (1,)}):
+        at = min(len(node.args) - 1, 1)
+        end, step = node.args[at], node.args[2] if len(node.args) > 2 else 1
+        exact = isinstance(end, int) and isinstance(step, int) and end == step * analysis.shape(node)[0]
+        if not exact or (at and node.args[0] != 0):
             raise UnknownError("a range over the batch that does not count from 0")
-        analysis.resize(node, min(len(node.args) - 1, 1), dims[0])
+        analysis.resize(node, at, analysis.constant(end))  # type: ignore[arg-type]
     return dims
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _UNARY = """
     relu relu6 gelu silu mish elu selu celu leaky_relu hardtanh hardswish hardsigmoid sigmoid tanh softplus softsign
     logsigmoid log_sigmoid neg abs exp expm1 log log1p log2 sqrt rsqrt square reciprocal sin cos tan erf sign floor ceil
-    round trunc clamp clamp_min clamp_max pow dropout feature_dropout alpha_dropout clone contiguous to _to_copy type_as
+    round trunc clamp clamp_min clamp_max pow dropout feature_dropout alpha_dropout clone contiguous to _to_copy
     detach lift_fresh_copy nan_to_num logical_not bitwise_not isnan isinf threshold hardshrink softshrink
     zeros_like ones_like full_like
 """
@@ -53,6 +53,37 @@ def broadcast_dims(analysis: Analysis, node: Node, operands: list[Node], shape: 
             else:
                 analysis.unify(known, dim, node)
     return tuple(dim if dim is not None else UNIT for dim in found)
+
+
+@rule("type_as")
+def type_as(analysis: Analysis, node: Node) -> Dims:
+    """The second operand lends only its dtype."""
+    return analysis.dims(node.args[0])
+
+
+@rule("glu")
+def glu(analysis: Analysis, node: Node) -> Dims:
+    """a sigmoid(b) of the halves a, b of an axis: both keep the same indices."""
+    dims, axis = list(analysis.dims(node.args[0])), node.args[1]
+    assert isinstance(axis, int)
+    half = analysis.shape(node)[axis]
+    parts = analysis.algebra.pieces(dims[axis], [half, half])
+    if parts is None:
+        raise UnknownError("the halves do not fall between whole factors of the axis")
+    analysis.unify(parts[0], parts[1], node)
+    dims[axis] = parts[0]
+    return tuple(dims)
+
+
+@rule("tril", "triu")
+def triangle(analysis: Analysis, node: Node) -> Dims:
+    """Entries on one side of the diagonal; both axes of the matrix are fixed."""
+    dims = analysis.dims(node.args[0])
+    for dim in dims[-2:]:
+        if analysis.follows_batch(dim):
+            raise UnknownError("a triangle over the batch")
+        analysis.pin(dim, node, "entries are picked by position")
+    return dims
 
 
 @rule("expand_as")

@@ -63,12 +63,26 @@ def matmul(analysis: Analysis, node: Node) -> Dims:
     """y[..., m, n] = a[..., m, k] b[..., k, n]. The product of two activations counts as a score (`Analysis.score`)."""
     a, b = analysis.dims(node.args[0]), analysis.dims(node.args[1])
     if len(a) < 2 or len(b) < 2:
-        raise UnknownError("a product with a vector")
+        return vector_product(analysis, node)
     analysis.unify(a[-1], b[-2], node)
     batch = _batch_axes(analysis, node, a[:-2], b[:-2])
     if len(b) > 2:
         analysis.score(node, a[-1], batch)
     return (*batch, a[-2], b[-1])
+
+
+@rule("mv", "dot", "vdot")
+def vector_product(analysis: Analysis, node: Node) -> Dims:
+    """y[..., m] = a[..., m, k] b[k], or y[..., n] = a[k] b[..., k, n], or a number."""
+    a, b = analysis.dims(node.args[0]), analysis.dims(node.args[1])
+    analysis.unify(a[-1], b[-2] if len(b) > 1 else b[0], node)
+    return (*a[:-1], *b[:-2], *b[-1:]) if len(b) > 1 else a[:-1]
+
+
+@rule("outer", "ger")
+def outer(analysis: Analysis, node: Node) -> Dims:
+    """y[m, n] = a[m] b[n]."""
+    return (analysis.dims(node.args[0])[0], analysis.dims(node.args[1])[0])
 
 
 def _batch_axes(analysis: Analysis, node: Node, left: Dims, right: Dims) -> Dims:

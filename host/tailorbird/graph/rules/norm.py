@@ -8,6 +8,7 @@ from torch.fx import Node
 
 from tailorbird.graph.algebra import FIXED, Atom, Dims
 from tailorbird.graph.registry import UnknownError, rule
+from tailorbird.graph.rules.elementwise import broadcast
 
 if TYPE_CHECKING:
     from tailorbird.graph.analysis import Analysis
@@ -21,6 +22,12 @@ def _per_channel(analysis: Analysis, node: Node, stored: tuple[Any, ...]) -> Dim
         if tensor is not None:
             analysis.unify(dims[1], analysis.dims(tensor)[0], node)
     return dims
+
+
+@rule("_weight_norm")
+def weight_norm(analysis: Analysis, node: Node) -> Dims:
+    """w = g v / |v|, the norm over all axes of v but one: dropping an entry is what zeroing it would be."""
+    return broadcast(analysis, node, list(node.all_input_nodes))
 
 
 @rule("batch_norm")
