@@ -190,9 +190,9 @@ def test_as_much_is_elastic_as_the_structure_allows(name: str) -> None:
 
 def test_an_op_without_a_rule_is_pinned_with_its_name_and_the_rest_stays_elastic() -> None:
     _, net = compiled("unusual")
-    assert {op.split(":")[0] for op in net.report.unknown_ops} == {"lstm"}
+    assert {op.split(":")[0] for op in net.report.unknown_ops} == {"renorm"}
     pinned = {p.name: p for p in net.report.pinned}
     assert pinned["first.weight[0]"].op == "cumsum"
     assert "before it" in pinned["first.weight[0]"].reason
-    assert pinned["third.weight[0]"].op == "lstm"
+    assert pinned["third.weight[0]"].op == "renorm"
     assert [d.name for d in net.space.width] == ["second"]
