@@ -21,6 +21,7 @@ class Outcome:
     suite: str
     figures: dict[str, Any] = field(default_factory=dict)
     samples: dict[str, list[float]] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
     targets: dict[str, str] = field(default_factory=dict)
     met: dict[str, bool] = field(default_factory=dict)
     started: float = field(default_factory=time.time)
@@ -46,6 +47,7 @@ class Outcome:
                 "seconds": round(time.time() - self.started, 1),
                 "figures": self.figures,
                 "samples": self.samples,
+                **({"rows": self.rows} if self.rows else {}),
                 "targets": self.targets,
                 "met": self.met,
             },
