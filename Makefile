@@ -5,13 +5,15 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q
 DATA   ?= $(TAILORBIRD_DATA)
 
-.PHONY: demo test test-slow lint format protos bench oracle clean help
+.PHONY: demo test test-slow lint format protos bench bench-zoo bench-loc oracle clean help
 
 help:
 	@echo "make demo        run the whole pipeline on this machine"
 	@echo "make test        the quick tests          make test-slow   the rest"
 	@echo "make lint        ruff, mypy, pyright, import contracts, generated code"
-	@echo "make bench       benchmarks, one JSON object each (SUITE=quick|full)"
+	@echo "make bench       the agent's benchmark, one JSON object (SUITE=quick|full)"
+	@echo "make bench-zoo   the compiler on 216 networks beside Torch-Pruning; ZOO='--suite quick', '--resume', ..."
+	@echo "make bench-loc   lines of code a SuperNet costs its user, here and elsewhere"
 	@echo "make protos      regenerate the code beside each .proto"
 	@echo "make oracle      .venv-oracle with litert-torch, the converter some slow tests compare with"
 
@@ -65,6 +67,13 @@ protos: $(VENV)/.dev
 SUITE ?= quick
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.bench.agent --suite $(SUITE)
+
+ZOO ?=
+bench-zoo: $(VENV)/.dev
+	$(BIN)/python -m tests.bench.zoo --json zoo.json $(ZOO) >/dev/null
+
+bench-loc: $(VENV)/.dev
+	$(BIN)/python -m tests.bench.loc
 
 oracle: .venv-oracle/.done
 

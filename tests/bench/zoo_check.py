@@ -60,7 +60,7 @@ def compare(left: object, right: object) -> str:
     a, b = ([leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)] for value in (left, right))
     if len(a) != len(b) or any(x.shape != y.shape or x.dtype != y.dtype for x, y in zip(a, b, strict=True)):
         return _WRONG
-    if all(bool(((x == y) | ((x != x) & (y != y))).all()) for x, y in zip(a, b, strict=True)):
+    if all(bool(((x == y) | (x.isnan() & y.isnan())).all()) for x, y in zip(a, b, strict=True)):
         return _BITWISE
     near = all(
         torch.allclose(x, y, rtol=0, atol=_TOLERANCE * max(1.0, float(x.abs().max())), equal_nan=True)

@@ -1,7 +1,7 @@
 """The same networks through Torch-Pruning (DepGraph, Fang et al., 2023): half of all channels, by magnitude.
 
-It gets what its documentation asks of a user, found generically: layers that make the outputs are ignored, the layers of
-attention are told their number of heads, attributes that hold a size of attention follow the pruned layers.
+It gets what its documentation asks of a user, found generically: layers that make the outputs are ignored, layers of
+attention are given their number of heads, attributes that hold a size of attention follow the pruned layers.
 """
 
 from __future__ import annotations
@@ -22,17 +22,11 @@ Row = dict[str, Any]
 Inputs = tuple[Tensor, ...]
 
 _HEADS = ("num_heads", "n_heads", "num_attention_heads", "n_head", "heads", "nhead", "nh")
-_PROJECTIONS = frozenset(
-    "qkv in_proj c_attn query_key_value query key value q k v q_proj k_proj v_proj q_lin k_lin v_lin "
-    "query_proj key_proj value_proj to_q to_k to_v to_qkv kv".split()
-)
-_CHANNEL_WISE = frozenset(
-    f"{name}Backward0"
-    for name in "Mul Add Sub Div NativeLayerNorm NativeBatchNorm NativeGroupNorm FusedRmsNorm PreluKernel".split()
-)
-_VIEWS = frozenset(
-    f"{name}Backward0" for name in "T Transpose View UnsafeView Unsqueeze Expand Permute Slice Select Alias".split()
-)
+_PROJECTIONS = ("qkv", "kv", "in_proj", "c_attn", "query_key_value", "query", "key", "value", "q", "k", "v")
+_PROJECTIONS += tuple(f"{name}_{kind}" for kind in ("proj", "lin") for name in ("q", "k", "v", "query", "key", "value"))
+_PROJECTIONS += tuple(f"to_{name}" for name in ("q", "k", "v", "qkv"))
+_CHANNEL_WISE = ("Mul", "Add", "Sub", "Div", "NativeLayerNorm", "NativeBatchNorm", "NativeGroupNorm", "FusedRmsNorm")
+_VIEWS = ("T", "Transpose", "View", "UnsafeView", "Unsqueeze", "Expand", "Permute", "Slice", "Select", "Alias")
 _HALF = 0.5
 _LIMIT_SECONDS = 45  # it does not end on some networks
 
@@ -109,17 +103,21 @@ def _output_layers(model: nn.Module, inputs: Inputs) -> list[nn.Module | nn.Para
         sources = [source for source, _ in node.next_functions if source is not None]
         stored = [p for source in sources if (p := _parameter(source)) is not None and p in owners]
         found |= dict.fromkeys(stored)
-        if not stored or node.name() in _CHANNEL_WISE:
+        if not stored or _kind(node) in _CHANNEL_WISE:
             ahead += [source for source in sources if _parameter(source) is None]
     layers = dict.fromkeys(owners[p] for p in found if next(owners[p].children(), None) is None)
     return [*layers, *found]
+
+
+def _kind(node: Any) -> str:
+    return node.name().removesuffix("0").removesuffix("Backward")
 
 
 def _parameter(node: Any) -> nn.Parameter | None:
     """The parameter behind a node of the autograd graph: itself, or seen through a view of it."""
     while not hasattr(node, "variable"):
         sources = [source for source, _ in node.next_functions if source is not None]
-        if node.name() not in _VIEWS or len(sources) != 1:
+        if _kind(node) not in _VIEWS or len(sources) != 1:
             return None
         node = sources[0]
     return node.variable

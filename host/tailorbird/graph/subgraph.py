@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import operator
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,9 +72,11 @@ def specialise(
     stored = [node for node in source.graph.nodes if node.op == "get_attr" and node in live]
     if mode is not Mode.EVAL:
         stored = [node for node in stored if not _only_statistics(node, live)]
-    for node in stored:
+    for number, node in enumerate(stored):
         name = str(node.target)
-        new[node] = graph.placeholder("w_" + name.replace(".", "_")) if lifted else graph.get_attr(name)
+        # `block1-0` is a name for a module and none for an argument; `a.b` and `a_b` are two tensors.
+        argument = f"w{number}_" + re.sub(r"\W", "_", name)
+        new[node] = graph.placeholder(argument) if lifted else graph.get_attr(name)
     inputs = [node for node in source.graph.nodes if node.op == "placeholder"]
     for node in inputs:
         new[node] = graph.node_copy(node)
