@@ -13,7 +13,8 @@ from tailorbird.errors import UsageError
 
 if TYPE_CHECKING:  # the report's module pulls in torch; --help does without
     from tailorbird.graph import Stage
-    from tailorbird.supernet.report import ElasticDimension, PinnedDimension
+    from tailorbird.supernet.atlas import Atlas
+    from tailorbird.supernet.report import ElasticDimension, PinnedDimension, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +81,14 @@ def supernet(
         typer.Option("--choices", metavar="PATTERN=SIZES", help="Offer these sizes, e.g. 'layer2.*=8,16'."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Print every dimension and axis on its own line.")] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Draw the graph with its groups, as one page.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compile a model to a SuperNet; print what is elastic, what is pinned and why, and how many subnets there are."""
     from tailorbird.flow.inputs import InputSpec
-    from tailorbird.flow.network import load_weights, survey_supernet
+    from tailorbird.flow.network import load_weights, read_atlas, survey_supernet
     from tailorbird.flow.source import Source, load_model
     from tailorbird.supernet import Options
     from tailorbird.supernet.page import page
@@ -99,6 +103,8 @@ def supernet(
             load_weights(user, weights)
         report, made = survey_supernet(workspace, source, specs, model=user, options=options)
         progress.cached = made.hit
+        if html is not None:
+            _draw(html, report, read_atlas(made.folder))
     result = SuperNetResult(
         artifact=str(made.folder),
         cached=made.hit,
@@ -119,9 +125,23 @@ def supernet(
         any_batch=report.any_batch,
         notes=report.notes,
         build_seconds=report.build_seconds,
+        html=None if html is None else str(html.absolute()),
     )
-    notes = [f"artifact: {result.artifact}{' (cached)' if result.cached else ''}"]
+    notes = [
+        *([f"graph: {html}"] if html is not None else []),
+        f"artifact: {result.artifact}{' (cached)' if result.cached else ''}",
+    ]
     screen.show_page(result, page(report, everything=everything), notes)
+
+
+def _draw(path: Path, report: Report, atlas: Atlas) -> None:
+    from tailorbird.ui.network import render_network
+
+    page = render_network(report, atlas)
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}", why=str(error), fix="give another file with --html") from error
 
 
 def _sizes(text: str) -> tuple[str, tuple[int, ...]]:

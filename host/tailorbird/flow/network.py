@@ -3,6 +3,7 @@
 network.json   the model's source, inputs, fingerprint
 supernet.pt    weights, channel order, recalibrated statistics (SuperNet.save)
 report.json    what is elastic, what is pinned and why
+atlas.json     the graph, to be drawn
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tailorbird.flow.inputs import InputSpec, arranged, examples
 from tailorbird.flow.source import Source, fingerprint, load_model, source_sha256
 from tailorbird.flow.workspace import Workspace
 from tailorbird.supernet import Options, Report, SuperNet, elastic
+from tailorbird.supernet.atlas import ATLAS_SCHEMA, Atlas, draw
 
 NETWORK_SCHEMA = "tailorbird.network/2"
 _STAGE = "supernet"
@@ -64,6 +66,8 @@ class Network:
         """Write the network as it is now, so that the folder opens by itself."""
         (folder / "network.json").write_text(dump_document(self.document, indent=1), encoding="utf-8")
         (folder / "report.json").write_text(self.net.report.to_json(), encoding="utf-8")
+        atlas = draw(self.net.graph, self.net.report.dimensions)
+        (folder / "atlas.json").write_text(dump_document(atlas), encoding="utf-8")
         self.net.save(folder / _CHECKPOINT)
 
     def trained_on(self, data: str | None) -> Network:
@@ -112,6 +116,11 @@ def survey_supernet(
     if found is None:
         found = build_supernet(workspace, source, inputs, model=user, options=options).result
     return Report.from_json((found.folder / "report.json").read_text(encoding="utf-8")), found
+
+
+def read_atlas(folder: Path) -> Atlas:
+    """The graph of a SuperNet from its artifact. Raises: MissingFileError; UsageError when it is damaged."""
+    return read_document(folder, "atlas.json", Atlas, ATLAS_SCHEMA, made_by="tailorbird supernet")
 
 
 def _describe(source: Source, model: nn.Module, inputs: Sequence[InputSpec]) -> NetworkDocument:

@@ -93,6 +93,11 @@ def subnet_words(number: int) -> str:
     return f"{number:,}" if number < 10**9 else f"about 10^{len(str(number)) - 1}"
 
 
+def percent_words(share: float) -> str:
+    """A percentage in as few digits as it takes."""
+    return f"{share:.0f}" if share >= 9.5 else f"{share:.1f}" if share >= 0.05 else "<0.1" if share > 0 else "0"
+
+
 def what_words(dimension: ElasticDimension) -> str:
     """What a dimension is: "out-channels", "heads"; "" where its name says so already."""
     named = dimension.name.partition(":")[2].partition("#")[0]
@@ -159,12 +164,8 @@ def _heaviest(runs: Sequence[Run[ElasticDimension]], most: int) -> list[Run[Elas
 def _saved(run: Run[ElasticDimension], total: int) -> str:
     """The share of all parameters that go at the smallest choice; of several, a range."""
     shares = sorted(100 * d.params_saved / max(total, 1) for d in run.items)
-    low, high = _percent(shares[0]), _percent(shares[-1])
+    low, high = percent_words(shares[0]), percent_words(shares[-1])
     return f"{high} %" if low == high else f"{low} to {high} %"
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0f}" if share >= 9.5 else f"{share:.1f}" if share >= 0.05 else "<0.1" if share > 0 else "0"
 
 
 def _moves(run: Run[ElasticDimension], most: int) -> str:

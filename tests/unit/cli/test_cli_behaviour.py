@@ -219,6 +219,21 @@ def test_supernet_takes_named_inputs_and_options(capsys, tmp_path):
     assert (code, "names no choices" in error["what"]) == (2, True)
 
 
+def test_supernet_draws_a_page_also_from_the_cache(capsys, model, tmp_path):
+    pages = []
+    for name in ("first.html", "second.html"):
+        assert main(["supernet", f"{model}:make", "--input", "1,3,8,8", "--html", str(tmp_path / name), "--json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["html"] == str(tmp_path / name)
+        pages.append((tmp_path / name).read_text())
+    assert document["cached"]
+    assert pages[0] == pages[1]
+    assert "out-channels" in pages[0]
+    where = str(tmp_path / "no" / "such" / "folder.html")
+    code, error = failure(capsys, "supernet", f"{model}:make", "--input", "1,3,8,8", "--html", where)
+    assert (code, "--html" in error["fix"]) == (2, True)
+
+
 def test_piped_tables_are_tab_separated(capsys):
     assert main(["devices", "ls"]) == 0
     first, second = capsys.readouterr().out.splitlines()[:2]
