@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from tailorbird.errors import ElasticError
 from tailorbird.graph.fold import fold_constants
 from tailorbird.graph.inputs import Inputs
+from tailorbird.graph.names import make_writable
 from tailorbird.graph.origin import error_origin
 from tailorbird.graph.outputs import plain_outputs
 from tailorbird.graph.regions import inline_regions
@@ -74,6 +75,7 @@ def capture(model: nn.Module, inputs: Inputs | tuple[Tensor, ...], *, batch: int
         with torch.enable_grad(), plain_outputs(model), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # export remarks on attributes that modules assign while they run
             program = torch.export.export(model, example.args, dict(example.kwargs), strict=False)
+            renamed = make_writable(program)
             module = program.module(check_guards=False)
     except Exception as error:
         line = error_origin(error)
@@ -89,6 +91,10 @@ def capture(model: nn.Module, inputs: Inputs | tuple[Tensor, ...], *, batch: int
     tensors = _stored(graph, module)
     tensors |= fold_constants(module, _constants(model, tensors), batch)
     tensors = {str(node.target): tensors[str(node.target)] for node in graph.nodes if node.op == "get_attr"}
+    for node in graph.nodes:
+        if node.op == "get_attr" and node.target in renamed:
+            node.target = renamed[str(node.target)]
+    tensors = {renamed.get(name, name): tensor for name, tensor in tensors.items()}
     parameters = frozenset(name for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter))
     out_spec = program.call_spec.out_spec
     assert out_spec is not None

@@ -101,8 +101,9 @@ def find_kernels(
 def _kernel(node: Node, name: str, weight: Tensor, dims: Dims) -> Kernel | None:
     full = tuple(weight.shape[2:])
     data: Any = node.args[0]
-    if data.meta["val"].ndim != weight.ndim or any(size % 2 == 0 for size in full):
-        return None
+    image = data.meta.get("val")
+    if image is None or image.ndim != weight.ndim or any(size % 2 == 0 for size in full):
+        return None  # a filter over stored data is a constant of the model
     given: Any = node.args[PADDING]
     dilation = _each(node.args[PADDING + 1], len(full))
     padding = None if given == "same" else (0,) * len(full) if given == "valid" else _each(given, len(full))

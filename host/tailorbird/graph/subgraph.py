@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import operator
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from tailorbird.graph.blocks import Block
 from tailorbird.graph.capture import op_name
 from tailorbird.graph.elastic_graph import ElasticGraph
 from tailorbird.graph.kernels import PADDING
+from tailorbird.graph.names import argument, attribute_path
 from tailorbird.graph.regions import CONTEXTS
 
 _DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout")
@@ -74,9 +74,7 @@ def specialise(
         stored = [node for node in stored if not _only_statistics(node, live)]
     for number, node in enumerate(stored):
         name = str(node.target)
-        # `block1-0` is a name for a module and none for an argument; `a.b` and `a_b` are two tensors.
-        argument = f"w{number}_" + re.sub(r"\W", "_", name)
-        new[node] = graph.placeholder(argument) if lifted else graph.get_attr(name)
+        new[node] = graph.placeholder(argument(number, name)) if lifted else graph.get_attr(attribute_path(name))
     inputs = [node for node in source.graph.nodes if node.op == "placeholder"]
     for node in inputs:
         new[node] = graph.node_copy(node)
@@ -204,12 +202,13 @@ def _value(dim: Dim, sizes: Mapping[Atom, int], batch: _BatchSize) -> int | Node
 def as_module(graph: Graph, tensors: Mapping[str, Tensor], trains: Mapping[str, bool], class_name: str) -> GraphModule:
     """A GraphModule in eval mode that owns `tensors` under dotted names.
 
-    Those in `trains` become parameters, frozen where it says False; the others become buffers.
+    Those in `trains` become parameters, frozen where it says False; the others become buffers. A module called by a
+    keyword gets an underscore.
     """
     root = nn.Module()
     for name, tensor in tensors.items():
         owner = root
-        *path, leaf = name.split(".")
+        *path, leaf = attribute_path(name).split(".")
         for part in path:
             if not hasattr(owner, part):
                 owner.add_module(part, nn.Module())
