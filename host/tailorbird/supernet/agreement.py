@@ -12,10 +12,9 @@ from torch.utils import _pytree as pytree
 
 from tailorbird.errors import ElasticError, InputShapeError
 from tailorbird.graph import ElasticGraph, Inputs, error_origin, node_origin, op_name, plain
+from tailorbird.supernet.agree import ROUNDING, agree, at_another_batch
 from tailorbird.supernet.supernet import SuperNet
 
-_OTHER_BATCHES = (2, 3)  # one of them is not the example's
-_ROUNDING = {"rtol": 1e-3, "atol": 1e-4}  # of a fused kernel that eager mode takes and the captured graph does not
 _RANDOM_IF = {  # position of the argument that makes the op draw random numbers
     **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout", "native_dropout"), 2),
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), 6),
@@ -58,7 +57,7 @@ def check_repeatable(answers: tuple[Any, Any], name: str, graph: ElasticGraph) -
     if agree(*answers):
         return
     random = next((node for node in graph.graph.nodes if _is_random(node)), None)
-    if random is None and agree(*answers, **_ROUNDING):  # kernels that sum in any order
+    if random is None and agree(*answers, **ROUNDING):  # kernels that sum in any order
         return
     line = node_origin(random) if random is not None else ""
     raise ElasticError(
@@ -81,22 +80,13 @@ def any_batch(net: SuperNet, model: nn.Module, inputs: Inputs) -> bool:
 
     Every size in the graph is affine in the batch, so the trace, the example (`compare`) and one more batch settle it.
     """
-    old = inputs.batch
-    assert old is not None
-    batch = next(size for size in _OTHER_BATCHES if size != old)
-    other = inputs.map_batched(lambda x: _samples(x, batch))
+    other = at_another_batch(inputs)
     try:
         with torch.no_grad():
             expected = plain(other.call(copy.deepcopy(model)))[0]
             return agree(expected, other.call(net.eval()), rtol=1e-4, atol=1e-5)
     except Exception:
         return False
-
-
-def _samples(x: Tensor, batch: int) -> Tensor:
-    """A batch of the samples at hand; where they repeat, rolled along the last axis, so that mixed up ones differ."""
-    rows = [x[row % len(x)].roll(row // len(x), -1) if x.ndim > 1 else x[row % len(x)] for row in range(batch)]
-    return torch.stack(rows)
 
 
 def compare(net: SuperNet, expected: Any, inputs: Inputs) -> tuple[str, ...]:
@@ -108,29 +98,13 @@ def compare(net: SuperNet, expected: Any, inputs: Inputs) -> tuple[str, ...]:
         found = inputs.call(net.eval())
     if agree(expected, found):
         return ()
-    if agree(expected, found, **_ROUNDING):
+    if agree(expected, found, **ROUNDING):
         return ("the full configuration equals the model to rounding, not bitwise: eager mode takes a fused path",)
     raise ElasticError(
         f"{net.report.model} does not compute the same once captured",
         why="its output depends on state that the captured graph does not hold, or on the way it is called",
         fix="make the eval-mode forward pass a function of inputs and weights alone",
     )
-
-
-def agree(left: Any, right: Any, *, rtol: float = 0.0, atol: float = 0.0) -> bool:
-    """Whether two outputs agree in structure and every leaf: bitwise (NaN equals NaN) unless tolerances are given."""
-    (mine, structure), (other, wanted) = pytree.tree_flatten(left), pytree.tree_flatten(right)
-    return structure == wanted and all(_equal(a, b, rtol, atol) for a, b in zip(mine, other, strict=True))
-
-
-def _equal(left: Any, right: Any, rtol: float, atol: float) -> bool:
-    if not isinstance(left, Tensor) or not isinstance(right, Tensor):
-        return type(left) is type(right) and left == right
-    if left.shape != right.shape or left.dtype != right.dtype or left.device != right.device:
-        return False
-    if not left.is_floating_point() and not left.is_complex():
-        return bool(left.equal(right))
-    return torch.allclose(left, right, rtol=rtol, atol=atol, equal_nan=True)
 
 
 def _detached(output: Any) -> Any:

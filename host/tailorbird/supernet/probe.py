@@ -20,34 +20,37 @@ from tailorbird.supernet.loader import Batch, logits
 from tailorbird.types import Config
 
 if TYPE_CHECKING:
-    from tailorbird.supernet.supernet import Plan, SuperNet
+    from tailorbird.supernet.sized import Plan
+    from tailorbird.supernet.supernet import SuperNet
 
 
 class Probe:
     """The full network's run on one batch, against which subnets are compared. Holds all its activations."""
 
     def __init__(self, net: SuperNet, batch: Batch) -> None:
-        net.check_inputs(batch.inputs)
         self._net, self._batch = net, batch
-        plan = net.plan(Config(), Mode.PROBE)
+        self._sized = net.at(batch.inputs, Config())
+        plan = self._sized.plan(Config(), Mode.PROBE)
         run = Interpreter(plan.module, garbage_collect_values=False)
         with torch.no_grad():
-            self._reference = self._scores(run.run(*net.stored(plan, {}), *batch.inputs))
+            self._reference = self._scores(run.run(*self._sized.stored(plan, {}), *batch.inputs))
         self._values = {node.name: value for node, value in run.env.items()}
         self._nodes = {node.name: node for node in plan.module.graph.nodes}
         self._reusable = not any(_mutates(node) for node in plan.module.graph.nodes)
 
     def divergence(self, config: Config) -> float:
         """Mean KL divergence of a subnet's answers from the full network's, in nats."""
-        net = self._net
-        plan = net.plan(net.space.canonical(config), Mode.PROBE)
-        known: dict[Node, Any] = {node: self._values[node.name] for node in self._unchanged(plan)}
+        chosen = self._net.space.canonical(config)
+        sized = self._net.at(self._batch.inputs, chosen)
+        plan = sized.plan(chosen, Mode.PROBE)
+        unchanged = self._unchanged(plan) if sized is self._sized else []  # at another resolution everything changes
+        known: dict[Node, Any] = {node: self._values[node.name] for node in unchanged}
         with torch.no_grad():
-            out = Interpreter(plan.module).run(*net.stored(plan, {}), *self._batch.inputs, initial_env=known)
+            out = Interpreter(plan.module).run(*sized.stored(plan, {}), *self._batch.inputs, initial_env=known)
             return float(functional.kl_div(self._scores(out), self._reference, reduction="batchmean", log_target=True))
 
     def _scores(self, flat: Any) -> Tensor:
-        scores = logits(pytree.tree_unflatten(flat, self._net.graph.out_spec))
+        scores = logits(pytree.tree_unflatten(flat, self._sized.graph.out_spec))
         return scores.reshape(-1, scores.shape[-1]).log_softmax(-1)
 
     def _unchanged(self, plan: Plan) -> list[Node]:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.fx import Interpreter, Node
+from torch.fx import GraphModule, Interpreter, Node
 from torch.nn import functional
 
 from tailorbird.errors import UsageError
-from tailorbird.graph import Group, Mode, importance, per_index
+from tailorbird.graph import ElasticGraph, Group, Mode, importance, per_index
 from tailorbird.supernet.accuracy import evaluating
 from tailorbird.supernet.loader import Batch, logits, read
 from tailorbird.types import Config
@@ -103,27 +103,44 @@ def _along(total: Tensor, axis: int, net: SuperNet, group: Group, name: str) -> 
 
 
 def _activation(net: SuperNet, batches: Iterable[Batch]) -> dict[str, Tensor]:
-    plan = net.plan(Config(), Mode.EVAL)
-    watch = _Watched(net, plan.module)
+    found = _Sums()
     seen = 0
     with torch.no_grad():
-        stored = net.stored(plan, {})
         for batch in batches:
-            net.check_inputs(batch.inputs)
-            watch.weight = batch.size
-            watch.run(*stored, *batch.inputs)
+            sized = net.at(batch.inputs, Config())
+            plan = sized.plan(Config(), Mode.EVAL)
+            watch = _Watched(sized.graph, plan.module, found, batch.size)
+            watch.run(*sized.stored(plan, {}), *batch.inputs)
             seen += batch.size
     _check_seen(seen)
-    return watch.scores()
+    return found.scores(net.graph)
+
+
+class _Sums:
+    """Mean absolute values by group and tensor, summed over batches."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str, int], Tensor] = {}
+
+    def add(self, group: Group, tensor: str, axis: int, value: Tensor) -> None:
+        key = (group.name, tensor, axis)
+        self._found[key] = self._found.get(key, torch.zeros_like(value)) + value
+
+    def scores(self, graph: ElasticGraph) -> dict[str, Tensor]:
+        total = {group.name: torch.zeros(group.atom.size, dtype=torch.float64) for group in graph.groups}
+        for (name, _, _), value in self._found.items():
+            if name in total and value.mean() > 0:
+                total[name] += value / value.mean()
+        return total
 
 
 class _Watched(Interpreter):
-    """Runs the full network and sums |activation| of every index over all tensors that carry it."""
+    """Runs the full network on a batch and notes |activation| of every index of every tensor that carries a group."""
 
-    def __init__(self, net: SuperNet, module: torch.fx.GraphModule) -> None:
+    def __init__(self, graph: ElasticGraph, module: GraphModule, found: _Sums, samples: int) -> None:
         super().__init__(module)
-        groups = {group.atom: group for group in net.graph.groups}
-        self._sizes = {group.name: group.atom.size for group in net.graph.groups}
+        self._found, self._samples = found, samples
+        groups = {group.atom: group for group in graph.groups}
         self._carried = {
             node.name: [
                 (axis, dim, groups[atom])
@@ -131,11 +148,9 @@ class _Watched(Interpreter):
                 for atom in dict.fromkeys(atom for segment in dim for atom in segment)
                 if atom in groups
             ]
-            for node, dims in net.graph.dims.items()
+            for node, dims in graph.dims.items()
             if node.op == "call_function"
         }
-        self._sums: dict[tuple[str, str, int], Tensor] = {}
-        self.weight = 1
 
     def run_node(self, n: Node) -> Any:
         """As usual, noting the mean absolute value along every axis that carries a group."""
@@ -143,16 +158,8 @@ class _Watched(Interpreter):
         if n.op == "call_function" and isinstance(value, Tensor) and value.is_floating_point():
             for axis, dim, group in self._carried.get(n.name, ()):
                 mean = value.abs().movedim(axis, 0).reshape(value.shape[axis], -1).to(torch.float64).mean(1).cpu()
-                key = (group.name, n.name, axis)
-                self._sums[key] = self._sums.get(key, 0) + per_index(mean, dim, group.atom) * self.weight
+                self._found.add(group, n.name, axis, per_index(mean, dim, group.atom) * self._samples)
         return value
-
-    def scores(self) -> dict[str, Tensor]:
-        total = {name: torch.zeros(size, dtype=torch.float64) for name, size in self._sizes.items()}
-        for (name, _, _), found in self._sums.items():
-            if found.mean() > 0:
-                total[name] += found / found.mean()
-        return total
 
 
 def _check_seen(samples: int) -> None:

@@ -34,36 +34,44 @@ def recalibrate(net: SuperNet, config: Config, loader: Iterable[Any], images: in
     chosen = net.space.canonical(config)
     if chosen.is_full or not any(op_name(node) == "batch_norm" for node in net.graph.graph.nodes):
         return
-    plan = net.plan(chosen, Mode.EVAL)
     device = next(net.parameters()).device
-    measured = _Measured(plan.module, [name for name, _ in plan.tensors])
+    found = _Averages()
     with torch.no_grad():
-        stored = net.stored(plan, {})
         for batch in read(loader, device, images):
-            net.check_inputs(batch.inputs)
-            measured.weight = batch.size
-            measured.run(*stored, *batch.inputs)
-    if not measured.seen:
+            sized = net.at(batch.inputs, chosen)
+            plan = sized.plan(chosen, Mode.EVAL)
+            measured = _Measured(plan.module, [name for name, _ in plan.tensors], found, batch.size)
+            measured.run(*sized.stored(plan, {}), *batch.inputs)
+    if not found.sums:
         raise UsageError(
             "there is nothing to recalibrate on", why="the loader gave no batch", fix="pass a loader with data"
         )
-    net.set_statistics(chosen, measured.averages())
+    net.set_statistics(chosen, found.means())
+
+
+class _Averages:
+    """Statistics averaged over batches, weighted by samples."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self._weights: dict[str, int] = {}
+
+    def add(self, name: str, value: Tensor, weight: int) -> None:
+        self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value * weight
+        self._weights[name] = self._weights.get(name, 0) + weight
+
+    def means(self) -> dict[str, Tensor]:
+        return {name: total / self._weights[name] for name, total in self.sums.items()}
 
 
 class _Measured(Interpreter):
-    """Runs a network on the statistics of each batch and averages them over all batches, weighted by samples."""
+    """Runs a network on the statistics of a batch and notes them."""
 
-    def __init__(self, module: GraphModule, names: list[str]) -> None:
+    def __init__(self, module: GraphModule, names: list[str], found: _Averages, samples: int) -> None:
         super().__init__(module)
         placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
         self._names = dict(zip(placeholders, names, strict=False))
-        self._sums: dict[str, Tensor] = {}
-        self._weights: dict[str, int] = {}
-        self.weight = 1
-
-    @property
-    def seen(self) -> bool:
-        return bool(self._sums)
+        self._found, self._samples = found, samples
 
     def run_node(self, n: Node) -> Any:
         """As usual, but batch_norm normalises with the batch and notes its mean and variance."""
@@ -74,10 +82,5 @@ class _Measured(Interpreter):
         mean, var = torch.zeros_like(mean), torch.ones_like(var)
         out = functional.batch_norm(x, mean, var, weight, bias, training=True, momentum=1.0, eps=eps)
         for operand, value in zip(n.args[3:5], (mean, var), strict=True):
-            name = self._names[cast("Node", operand)]
-            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value * self.weight
-            self._weights[name] = self._weights.get(name, 0) + self.weight
+            self._found.add(self._names[cast("Node", operand)], value, self._samples)
         return out
-
-    def averages(self) -> dict[str, Tensor]:
-        return {name: total / self._weights[name] for name, total in self._sums.items()}

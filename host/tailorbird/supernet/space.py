@@ -51,6 +51,11 @@ class SearchSpace:
     def __repr__(self) -> str:
         return f"SearchSpace({len(self._sized)} sized dimensions, {len(self._blocks)} blocks, {self.size:.3g} subnets)"
 
+    def extended(self, dimension: Dimension) -> SearchSpace:
+        """The same space with another sized dimension, on which no block has an effect."""
+        sized = (*self._sized.values(), dimension, *self._blocks.values())
+        return SearchSpace(sized, lambda skipped: self._dead(skipped), self.stages)
+
     @property
     def width(self) -> tuple[Dimension, ...]:
         """Channel and feature counts."""

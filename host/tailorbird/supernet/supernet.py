@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
-from torch.utils import _pytree as pytree
+from torch.fx import Graph, GraphModule
 
 from tailorbird.errors import InputShapeError
 from tailorbird.graph import (
@@ -23,7 +23,6 @@ from tailorbird.graph import (
     count_parameters,
     peak_activation_bytes,
     plain,
-    specialise,
 )
 from tailorbird.supernet.checkpoint import load, save
 from tailorbird.supernet.extract import extract
@@ -33,23 +32,21 @@ from tailorbird.supernet.ranking import Loss, rank
 from tailorbird.supernet.recalibrate import recalibrate
 from tailorbird.supernet.recent import Recent
 from tailorbird.supernet.report import Report
+<<<<<<< HEAD
 from tailorbird.supernet.selection import Cuts, Selection, cut, select
+=======
+from tailorbird.supernet.resolution import Resolution, height_of
+from tailorbird.supernet.selection import Selection
+from tailorbird.supernet.sized import Sized, Statistics
+from tailorbird.supernet.sizes import Sizes
+>>>>>>> 5d96753 (Run at other input sizes than the example's, and let subnets look at smaller images)
 from tailorbird.supernet.space import SearchSpace
 from tailorbird.supernet.train import FitResult, fit
 from tailorbird.types import Config
 
-_PLANS = 64  # specialised graphs kept for the elastic forward pass
 _STATISTICS = 256  # recalibrated configurations kept
 
-Statistics = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A specialised graph as a function of (stored tensors..., inputs...)."""
-
-    module: GraphModule
-    tensors: tuple[tuple[str, Cuts], ...]
+Example = Inputs | tuple[Any, ...] | Mapping[str, Any]
 
 
 class SuperNet(nn.Module):
@@ -87,16 +84,15 @@ class SuperNet(nn.Module):
         self.report = report
         self.options = options
         self.example = example
-        # Constants of the forward pass and plain tensor attributes of the user's modules: they move with the network.
-        own = {name for name, _ in weights.named_parameters(remove_duplicate=False)}
-        own |= {name for name, _ in weights.named_buffers(remove_duplicate=False)}
-        self._constants = {name: tensor for name, tensor in graph.tensors.items() if name not in own}
-        self._captured_on = self._device = graph.device
+        #: The image input, where the search space has a resolution.
+        self.image: Resolution | None = None
+        self._device = graph.device
+        #: This network at all sizes of its inputs seen so far.
+        self.sizes = Sizes(self, graph)
         choices = {dimension.name: dimension.choices for dimension in space.kernel}
         kernels = [(kernel, choices[kernel.name]) for kernel in graph.kernels if kernel.name in choices]
         #: Trained with the weights, but no part of the user's state dict.
         self.transforms = KernelTransforms(kernels, {k.weight: self.tensor(k.weight) for k, _ in kernels})
-        self._plans: Recent[tuple[Config, Mode], Plan] = Recent(_PLANS)
         self._statistics: Recent[Config, Statistics] = Recent(_STATISTICS)
 
     @property
@@ -119,35 +115,46 @@ class SuperNet(nn.Module):
         Raises: UsageError for an invalid configuration, InputShapeError for inputs that do not fit.
         """
         given = bind(self.weights, self.example, Inputs(args, kwargs))
-        inputs = given.leaves
-        self.check_inputs(inputs)
+        leaves = given.leaves
         chosen = self.space.canonical(config or Config())
         if self.training and chosen.is_full:
+            self.check_inputs(leaves)
             return plain(self.weights(*given.args, **given.kwargs))[0]
-        plan = self.plan(chosen, Mode.TRAIN if self.training else Mode.EVAL)
         statistics = {} if self.training else self._statistics.get(chosen) or {}
-        return pytree.tree_unflatten(plan.module(*self.stored(plan, statistics), *inputs), self.graph.out_spec)
+        return self.at(leaves, chosen).run(chosen, Mode.TRAIN if self.training else Mode.EVAL, leaves, statistics)
 
-    def plan(self, config: Config, mode: Mode) -> Plan:
-        """The specialised graph of a canonical configuration; the most recent ones are kept."""
-        known = self._plans.get((config, mode))
-        if known is not None:
-            return known
-        selection = self.selection(config)
-        made = specialise(self.graph, selection.sizes, selection.skipped, lifted=True, mode=mode, device=self.moved_to)
-        tensors = tuple((name, self._cuts(name, selection)) for name in made.tensors)
-        return self._plans.put((config, mode), Plan(GraphModule(nn.Module(), made.graph), tensors))
+    def at(self, leaves: Sequence[Any], config: Config) -> Sized:
+        """The capture that runs a configuration on inputs (the leaves, in order); made when first needed.
 
-    def _cuts(self, name: str, selection: Selection) -> Cuts:
-        device = self.tensor(name).device
-        return tuple((axis, indices.to(device)) for axis, indices in selection.cuts(self.graph.stored[name]))
+        Raises: InputShapeError when the inputs do not fit, or the user's module does not run at their sizes.
+        """
+        self.check_inputs(leaves)
+        height = height_of(config)
+        if self.image is None or height is None:
+            return self.sizes.find(leaves) or self.sizes.add(leaves)
+        known = self.sizes.find(self.image.stand_ins(leaves, height))
+        return known or self.sizes.add(self.image.resized(leaves, height))
 
-    def stored(self, plan: Plan, statistics: Statistics) -> list[Tensor]:
-        """The leading arguments of a plan: shared tensors, cut; recalibrated statistics where there are some."""
-        return [statistics[name] if name in statistics else self.cut(name, cuts) for name, cuts in plan.tensors]
+    def at_example(self, config: Config, example: Example | None = None) -> Sized:
+        """The capture that runs a configuration on an example of the inputs, by default that of elastic()."""
+        if example is None and height_of(config) is None:
+            return self.sizes.base
+        given = self.example
+        if isinstance(example, Mapping):
+            given = bind(self.weights, self.example, Inputs((), example))
+        elif example is not None:
+            given = bind(self.weights, self.example, Inputs.of(example))
+        return self.at(given.map(lambda x: x.to(self._device)).leaves, config)
+
+    def resize_entry(self, graph: Graph, config: Config, skip: int) -> None:
+        """Make a subnet's graph resize its image first, where the configuration says so."""
+        height = height_of(config)
+        if self.image is not None and height is not None:
+            self.image.resize_entry(graph, height, skip)
 
     def check_inputs(self, inputs: Sequence[Any]) -> None:
-        """Raises: InputShapeError when inputs (the leaves, in order) do not fit the signature of the network."""
+        """Raises: InputShapeError when inputs (the leaves, in order) differ from the example in count, type,
+        device, axes, or from each other in batch."""
         signature = self.graph.inputs
         if len(inputs) != len(signature):
             raise InputShapeError(
@@ -169,16 +176,13 @@ class SuperNet(nn.Module):
                     f"input {wanted.name!r} of {self.report.model} is on {given.device}, the network on {self._device}",
                     fix="move one to the other: net.to(x.device) or x.to(net.device)",
                 )
-            fits = given.ndim == len(wanted.shape) and all(
-                size is None or size == actual for size, actual in zip(wanted.shape, given.shape, strict=True)
-            )
-            if not fits or str(given.dtype) != f"torch.{wanted.dtype}":
+            if given.ndim != len(wanted.shape) or str(given.dtype) != f"torch.{wanted.dtype}":
                 shape = ", ".join("N" if size is None else str(size) for size in wanted.shape)
                 raise InputShapeError(
                     f"input {wanted.name!r} of {self.report.model} does not fit",
                     why=f"expected {wanted.dtype} ({shape}), got {str(given.dtype).removeprefix('torch.')} "
                     f"{tuple(given.shape)}",
-                    fix="resize the input, or compile the network for this size with elastic(model, example_inputs)",
+                    fix="give the input the type and the axes of the example; sizes may differ where the model allows",
                 )
             batches |= {actual for size, actual in zip(wanted.shape, given.shape, strict=True) if size is None}
         if len(batches) > 1:
@@ -190,6 +194,7 @@ class SuperNet(nn.Module):
 
     def tensor(self, name: str) -> Tensor:
         """A parameter, buffer or constant by its name in the graph."""
+<<<<<<< HEAD
         if name in self._constants:
             return self._constants[name]
         module: Any = self.weights
@@ -198,35 +203,36 @@ class SuperNet(nn.Module):
             module = module._modules[part]  # noqa: SLF001
         found = module._parameters.get(leaf)  # noqa: SLF001
         return module._buffers[leaf] if found is None else found  # noqa: SLF001
+=======
+        return self.sizes.base.tensor(name)
+>>>>>>> 5d96753 (Run at other input sizes than the example's, and let subnets look at smaller images)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self._device
 
-    @property
-    def moved_to(self) -> torch.device | None:
-        """Where the weights are if that is not where they were when the network was compiled."""
-        return None if self._device == self._captured_on else self._device
-
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """What `.to()`, `.cuda()` and `.half()` do to every tensor: constants and statistics move along."""
         super()._apply(fn, recurse)
-        self._constants = {name: fn(tensor) for name, tensor in self._constants.items()}
         self._device = fn(torch.empty(0, device=self._device)).device
         for config, found in self._statistics.items():
             self._statistics.put(config, {name: fn(tensor) for name, tensor in found.items()})
-        self._plans.clear()
+        for sized in self.sizes:
+            sized.move(fn)
         return self
 
+<<<<<<< HEAD
     def cut(self, name: str, cuts: Cuts) -> Tensor:
         """A stored tensor as a subnet has it: cut, a smaller kernel also transformed. Gradients flow into both."""
         tensor = self.tensor(name)
         return self.transforms(name, tensor, cuts) if name in self.transforms.weights else cut(tensor, cuts)
 
+=======
+>>>>>>> 5d96753 (Run at other input sizes than the example's, and let subnets look at smaller images)
     def selection(self, config: Config) -> Selection:
         """What a canonical configuration keeps and skips."""
-        return select(config, self.graph, self.orders)
+        return self.sizes.base.selection(config)
 
     def statistics(self, config: Config) -> Statistics:
         """Recalibrated batch_norm statistics of a configuration by buffer name; empty when there are none."""
@@ -257,9 +263,9 @@ class SuperNet(nn.Module):
 
     # -- figures, without running anything
 
-    def macs(self, config: Config | None = None) -> int:
-        """Multiply-accumulates of one sample."""
-        shapes, selection = self._shapes(config)
+    def macs(self, config: Config | None = None, example: Example | None = None) -> int:
+        """Multiply-accumulates of one sample. example: inputs of other sizes than those of elastic()."""
+        shapes, selection = self._shapes(config, example)
         return count_macs(shapes, selection.skipped)
 
     def params(self, config: Config | None = None) -> int:
@@ -267,20 +273,33 @@ class SuperNet(nn.Module):
         shapes, selection = self._shapes(config)
         return count_parameters(shapes, selection.skipped)
 
-    def peak_activation_bytes(self, config: Config | None = None, batch: int = 1) -> int:
-        """Largest sum of activations alive at once, in bytes, in graph order."""
-        shapes, selection = self._shapes(config, batch)
-        return peak_activation_bytes(shapes, selection.skipped)
+    def peak_activation_bytes(
+        self, config: Config | None = None, batch: int = 1, example: Example | None = None
+    ) -> int:
+        """Largest sum of activations alive at once, in bytes, in graph order; of a resized image, both sizes."""
+        shapes, selection = self._shapes(config, example, batch)
+        entry = 0
+        height = height_of(self.space.canonical(config or Config()))
+        if self.image is not None and height is not None:
+            image: Tensor = self.example.leaves[self.image.leaf]
+            pixels = self.image.height * self.image.width + math.prod(self.image.size(height))
+            entry = batch * image.shape[1] * pixels * image.element_size()
+        return max(entry, peak_activation_bytes(shapes, selection.skipped))
 
-    def _shapes(self, config: Config | None, batch: int = 1) -> tuple[Shapes, Selection]:
-        selection = self.selection(self.space.canonical(config or Config()))
-        return Shapes(self.graph, selection.sizes, batch), selection
+    def _shapes(
+        self, config: Config | None, example: Example | None = None, batch: int = 1
+    ) -> tuple[Shapes, Selection]:
+        chosen = self.space.canonical(config or Config())
+        return self.at_example(chosen, example).shapes(chosen, batch)
 
     # -- stages, each in a module of its own
 
-    def extract(self, config: Config | None = None) -> GraphModule:
-        """A stand-alone subnet in eval mode with its own weights; see `extract.extract`."""
-        return extract(self, config or Config())
+    def extract(self, config: Config | None = None, example: Example | None = None) -> GraphModule:
+        """A stand-alone subnet in eval mode with its own weights, for inputs of the sizes of `example`.
+
+        See `extract.extract`.
+        """
+        return extract(self, config or Config(), example)
 
     def rank(self, criterion: str, loader: Iterable[Any] | None = None, loss: Loss | None = None) -> None:
         """Choose anew which channels subnets keep first, by "l2", "l1", "taylor" or "activation"; see `ranking.rank`.
@@ -289,7 +308,8 @@ class SuperNet(nn.Module):
         """
         self.orders = rank(self, criterion, loader, loss)
         self.options = replace(self.options, importance=criterion)
-        self._plans.clear()
+        for sized in self.sizes:
+            sized.forget_plans()
         self.forget_statistics()
 
     def recalibrate(self, config: Config, loader: Iterable[Any], images: int = 2000) -> None:
