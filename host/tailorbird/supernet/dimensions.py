@@ -14,8 +14,16 @@ from tailorbird.supernet.space import Dimension
 
 
 def find_dimensions(graph: ElasticGraph, options: Options, others: Sequence[str] = ()) -> tuple[Dimension, ...]:
-    """Groups, kernels and blocks, in this order; others: names found elsewhere, for patterns to match. Raises: UsageError for a pattern or a size that fits none."""
-    names = [*(g.name for g in graph.groups), *(k.name for k in graph.kernels), *(b.name for b in graph.blocks), *others]
+    """Groups, kernels and blocks, in this order. others: names of dimensions found elsewhere, which patterns may match.
+
+    Raises: UsageError for a pattern or a size that fits none.
+    """
+    names = [
+        *(g.name for g in graph.groups),
+        *(k.name for k in graph.kernels),
+        *(b.name for b in graph.blocks),
+        *others,
+    ]
     _check_patterns(options.patterns, names)
     sized = [_of_group(group, options) for group in graph.groups]
     kernels = [_of_kernel(kernel, options) for kernel in graph.kernels]

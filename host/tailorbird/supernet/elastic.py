@@ -118,7 +118,12 @@ def _offer_resolution(net: SuperNet, options: Options) -> None:
         net.image, net.space = None, plain_space
         return
     report = survey(net.report.model, net.graph, net.space, net.orders)
-    net.report = replace(report, notes=net.report.notes, macs_smallest=net.macs(smallest))
+    net.report = replace(
+        report,
+        notes=net.report.notes,
+        macs_smallest=net.macs(smallest),
+        peak_bytes_smallest=net.peak_activation_bytes(smallest),
+    )
 
 
 def _left_out(kind: str) -> str:

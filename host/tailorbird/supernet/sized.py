@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from tailorbird.errors import InputShapeError
 from tailorbird.graph import ElasticGraph, Mode, Shapes, Subgraph, specialise
 from tailorbird.supernet.recent import Recent
-from tailorbird.supernet.selection import Cuts, Selection, select
+from tailorbird.supernet.selection import Cuts, Selection, cut, select
 from tailorbird.types import Config
 
 if TYPE_CHECKING:
@@ -112,15 +112,17 @@ class Sized:
         """A parameter, buffer or constant by its name in the graph."""
         if name in self._constants:
             return self._constants[name]
-        found: Any = self._net.weights
-        for part in name.split("."):
-            found = getattr(found, part)
-        assert isinstance(found, Tensor)
-        return found
+        module: Any = self._net.weights
+        *path, leaf = name.split(".")
+        for part in path:  # by hand: this runs for every weight in every step, and getattr on a module is slow
+            module = module._modules[part]  # noqa: SLF001
+        found = module._parameters.get(leaf)  # noqa: SLF001
+        return module._buffers[leaf] if found is None else found  # noqa: SLF001
 
     def cut(self, name: str, cuts: Cuts) -> Tensor:
         """A stored tensor as a subnet has it: cut, a smaller kernel also transformed. Gradients flow into both."""
-        return self._net.transforms(name, self.tensor(name), cuts)
+        tensor, transforms = self.tensor(name), self._net.transforms
+        return transforms(name, tensor, cuts) if name in transforms.weights else cut(tensor, cuts)
 
     def _cuts(self, name: str, selection: Selection) -> Cuts:
         device = self.tensor(name).device

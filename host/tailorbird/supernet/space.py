@@ -54,7 +54,7 @@ class SearchSpace:
     def extended(self, dimension: Dimension) -> SearchSpace:
         """The same space with another sized dimension, on which no block has an effect."""
         sized = (*self._sized.values(), dimension, *self._blocks.values())
-        return SearchSpace(sized, lambda skipped: self._dead(skipped), self.stages)
+        return SearchSpace(sized, self._dead, self.stages)
 
     @property
     def width(self) -> tuple[Dimension, ...]:

@@ -32,14 +32,10 @@ from tailorbird.supernet.ranking import Loss, rank
 from tailorbird.supernet.recalibrate import recalibrate
 from tailorbird.supernet.recent import Recent
 from tailorbird.supernet.report import Report
-<<<<<<< HEAD
-from tailorbird.supernet.selection import Cuts, Selection, cut, select
-=======
 from tailorbird.supernet.resolution import Resolution, height_of
 from tailorbird.supernet.selection import Selection
 from tailorbird.supernet.sized import Sized, Statistics
 from tailorbird.supernet.sizes import Sizes
->>>>>>> 5d96753 (Run at other input sizes than the example's, and let subnets look at smaller images)
 from tailorbird.supernet.space import SearchSpace
 from tailorbird.supernet.train import FitResult, fit
 from tailorbird.types import Config
@@ -194,18 +190,7 @@ class SuperNet(nn.Module):
 
     def tensor(self, name: str) -> Tensor:
         """A parameter, buffer or constant by its name in the graph."""
-<<<<<<< HEAD
-        if name in self._constants:
-            return self._constants[name]
-        module: Any = self.weights
-        *path, leaf = name.split(".")
-        for part in path:  # by hand: this runs for every weight in every step, and getattr on a module is slow
-            module = module._modules[part]  # noqa: SLF001
-        found = module._parameters.get(leaf)  # noqa: SLF001
-        return module._buffers[leaf] if found is None else found  # noqa: SLF001
-=======
         return self.sizes.base.tensor(name)
->>>>>>> 5d96753 (Run at other input sizes than the example's, and let subnets look at smaller images)
 
     @property
     def device(self) -> torch.device:
@@ -222,14 +207,6 @@ class SuperNet(nn.Module):
             sized.move(fn)
         return self
 
-<<<<<<< HEAD
-    def cut(self, name: str, cuts: Cuts) -> Tensor:
-        """A stored tensor as a subnet has it: cut, a smaller kernel also transformed. Gradients flow into both."""
-        tensor = self.tensor(name)
-        return self.transforms(name, tensor, cuts) if name in self.transforms.weights else cut(tensor, cuts)
-
-=======
->>>>>>> 5d96753 (Run at other input sizes than the example's, and let subnets look at smaller images)
     def selection(self, config: Config) -> Selection:
         """What a canonical configuration keeps and skips."""
         return self.sizes.base.selection(config)

@@ -50,7 +50,9 @@ def survey(model: str, graph: ElasticGraph, space: SearchSpace, orders: Mapping[
         peak_bytes_smallest=peak_activation_bytes(small_shapes, smallest.skipped),
         any_batch=pin is None,
         stages=space.stages,
-        notes=() if pin is None else (f"runs at the example's batch size only: {pin.reason} ({pin.op})",),
+        notes=()
+        if pin is None
+        else (f"captured for the example's batch size only, anew for another: {pin.reason} ({pin.op})",),
     )
 
 
