@@ -1,9 +1,10 @@
 """KernelTemplate: the kernels of any subnet, from a few subnets that were looked at.
 
 Capturing a subnet to list its kernels takes a fifth of a second; a search asks for thousands. In a convolutional
-network every channel count of every kernel is an affine function of the elastic sizes, and skipping a block removes a
-run of kernels. Both are learnt from one capture per dimension and per block, then checked on random subnets; a network
-for which the check fails is captured subnet by subnet.
+network every channel count of every kernel is an affine function of the elastic sizes, a kernel size or a resolution
+sets fields outright, and skipping a block removes a run of kernels. All are learnt from one capture for each dimension
+(each choice of the second kind) and each block, then checked on random subnets; a network for which the check fails is
+captured subnet by subnet.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ KernelsOf = Callable[[Config], Sequence[KernelSpec]]
 
 _CHECKS: Final = 4
 _PLACINGS: Final = 3
+_TABLED: Final = ("kernel", "resolution")
 _SIZES: Final = ("in_channels", "out_channels", "height", "width", "groups", "batch")
 
 
@@ -42,14 +44,22 @@ class _Slope:
     slope: Fraction
 
 
+#: Fields that one choice of a dimension sets: (kernel, field, value).
+_Settings = tuple[tuple[int, str, Any], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class KernelTemplate:
-    """Kernels of the full network, how their sizes follow the dimensions, and which of them each block owns."""
+    """Kernels of the full network, how their sizes follow the dimensions, and which of them each block owns.
+
+    tables: of a dimension that sets fields outright (kernel size, resolution), what each of its choices sets.
+    """
 
     full: tuple[KernelSpec, ...]
     sizes: Mapping[str, int]
     slopes: tuple[_Slope, ...]
     runs: Mapping[str, range]
+    tables: Mapping[tuple[str, int], _Settings] = dataclasses.field(default_factory=dict)
 
     def __call__(self, config: Config) -> tuple[KernelSpec, ...]:
         """Kernels of a subnet in execution order."""
@@ -66,6 +76,9 @@ class KernelTemplate:
             if value.denominator != 1:
                 raise _NotAffineError
             changes.setdefault(kernel, {})[field] = int(value)
+        for choice in config.sizes:
+            for kernel, field, setting in self.tables.get(choice, ()):
+                changes.setdefault(kernel, {})[field] = setting
         gone = {index for name in config.skipped for index in self.runs[name]}
         return tuple(
             dataclasses.replace(spec, **changes[index]) if index in changes else spec
@@ -77,7 +90,8 @@ class KernelTemplate:
 def learn_kernels(space: SearchSpace, kernels_of: KernelsOf, *, seed: int = 0) -> KernelsOf:
     """A quick equivalent of `kernels_of`: a checked KernelTemplate, or `kernels_of` itself with a memory.
 
-    kernels_of is called once for the full network, each dimension and each block, and a few times to check.
+    kernels_of is called once for the full network, each dimension and each block, each choice of a kernel size or a
+    resolution, and a few times to check.
     """
     seen: dict[Config, tuple[KernelSpec, ...]] = {}
 
@@ -98,7 +112,8 @@ def learn_kernels(space: SearchSpace, kernels_of: KernelsOf, *, seed: int = 0) -
 
 def _learn(space: SearchSpace, kernels_of: KernelsOf, seed: int) -> KernelTemplate:
     full = tuple(kernels_of(space.full()))
-    sized = [d for d in space.dimensions if d.kind != "depth" and len(d.choices) > 1]
+    sized = [d for d in space.dimensions if d.kind not in {"depth", *_TABLED} and len(d.choices) > 1]
+    tabled = [(d.name, choice) for d in space.dimensions if d.kind in _TABLED for choice in d.choices[:-1]]
     slopes: list[_Slope] = []
     for dimension in sized:
         least = dimension.choices[0]
@@ -114,10 +129,23 @@ def _learn(space: SearchSpace, kernels_of: KernelsOf, seed: int) -> KernelTempla
                        Fraction(getattr(then, field) - getattr(now, field), dimension.size - least))
                 for field in fields
             ]  # fmt: skip
-    template = KernelTemplate(full, {d.name: d.size for d in sized}, tuple(slopes), {})
+    tables = {choice: _settings(full, kernels_of(space.canonical(Config((choice,))))) for choice in tabled}
+    template = KernelTemplate(full, {d.name: d.size for d in sized}, tuple(slopes), {}, tables)
     rng = random.Random(seed)  # noqa: S311  (no secret depends on it)
     runs = {block.name: _find_run(space, kernels_of, template, block.name, rng) for block in space.depth}
     return dataclasses.replace(template, runs=runs)
+
+
+def _settings(full: Sequence[KernelSpec], changed: Sequence[KernelSpec]) -> _Settings:
+    if len(full) != len(changed):
+        raise _NotAffineError
+    fields = [field.name for field in dataclasses.fields(KernelSpec)]
+    return tuple(
+        (index, field, getattr(now, field))
+        for index, (now, then) in enumerate(zip(changed, full, strict=True))
+        for field in fields
+        if getattr(now, field) != getattr(then, field)
+    )
 
 
 def _find_run(

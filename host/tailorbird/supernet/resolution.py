@@ -95,12 +95,14 @@ def find_choices(image: Resolution, model: nn.Module, inputs: Inputs, options: O
     with untouched(model):
         shapes = _shapes(answer(model, inputs, type(model).__name__))
         for height in sorted(size for size in set(wanted) if 0 < size < image.height):
-            leaves = image.resized([x.detach() if isinstance(x, Tensor) else x for x in inputs.leaves], height)
-            small = Inputs(*pytree.tree_unflatten(leaves, inputs.structure))
             try:
+                leaves = image.resized(inputs.map(Tensor.detach).leaves, height)
+                small = Inputs(*pytree.tree_unflatten(leaves, inputs.structure))
                 same, why = _shapes(answer(model, small, type(model).__name__)) == shapes, "its outputs change shape"
             except InputShapeError as error:
                 same, why = False, error.why
+            except NotImplementedError as error:  # a type of image that nothing resizes
+                same, why = False, str(error)
             if same:
                 found.append(height)
             elif asked is not None:

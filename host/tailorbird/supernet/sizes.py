@@ -6,7 +6,7 @@ and the new capture must compute what the module computes. All captures share on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from tailorbird.errors import ElasticError, InputShapeError
-from tailorbird.graph import ElasticGraph, Inputs, Mode, Pin, plain, trace, trace_rigid
+from tailorbird.graph import ElasticGraph, Group, Inputs, Mode, Pin, plain, trace, trace_rigid
 from tailorbird.supernet.agree import ROUNDING, agree, at_another_batch
 from tailorbird.supernet.sized import Sized
 from tailorbird.types import Config
@@ -80,16 +80,26 @@ class Sizes:
 
 def differences(base: ElasticGraph, other: ElasticGraph) -> frozenset[str]:
     """Names of groups, kernels and blocks of `base` that `other` does not have in the same place."""
-    groups = {(group.name, group.kind, group.atom.size, frozenset(group.uses)) for group in other.groups}
+    groups = {_place(group, other) for group in other.groups}
     kernels = {(kernel.name, kernel.weight, kernel.full, kernel.smallest) for kernel in other.kernels}
     blocks = {(block.name, _weights(block.body)) for block in other.blocks}
     return frozenset(
         (
-            *(g.name for g in base.groups if (g.name, g.kind, g.atom.size, frozenset(g.uses)) not in groups),
+            *(group.name for group in base.groups if _place(group, base) not in groups),
             *(k.name for k in base.kernels if (k.name, k.weight, k.full, k.smallest) not in kernels),
             *(b.name for b in base.blocks if (b.name, _weights(b.body)) not in blocks),
         )
     )
+
+
+def _place(group: Group, graph: ElasticGraph) -> Hashable:
+    """Everything that says which entries of which tensors a group's indices are."""
+
+    def layout(name: str, axis: int) -> Hashable:
+        return tuple(tuple((a.size, a is group.atom) for a in segment) for segment in graph.stored[name][axis])
+
+    uses = frozenset((name, axis, layout(name, axis)) for name, axis in group.uses)
+    return group.name, group.kind, group.atom.size, uses
 
 
 def _weights(body: Any) -> frozenset[str]:

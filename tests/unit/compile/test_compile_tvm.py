@@ -52,6 +52,15 @@ def test_a_network_answers_as_torch_does(module, shape) -> None:
     assert verify(built, module, [(x,), (x * 3,)]).max_error < 1e-5
 
 
+def test_a_subnet_that_resizes_its_image_answers_as_torch_does() -> None:
+    class Shrunk(nn.Sequential):
+        def forward(self, x):
+            return super().forward(nn.functional.interpolate(x, (5, 6), mode="bilinear", align_corners=False))
+
+    module, x = settled(Shrunk(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2))), noise(1, 3, 8, 10)
+    assert verify(_build(module, x), module, [(x,)]).max_error < 1e-5
+
+
 def test_relu6_stays_in_the_kernel_of_its_convolution() -> None:
     from tailorbird.compile.tvm.pipeline import import_network, prepare
     from tailorbird.tune.kernels import extract_kernels

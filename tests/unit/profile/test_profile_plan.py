@@ -64,6 +64,30 @@ def test_a_template_lists_the_same_kernels_as_a_capture(net: SuperNet, captured,
     assert [learnt(config) for config in unseen] == [captured(config) for config in unseen]
 
 
+class Wide(nn.Module):
+    """A large kernel over images that may be looked at smaller."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 7, 4, 3)
+        self.block = Block(16)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x):
+        return self.head(self.block(torch.relu(self.stem(x))).mean((2, 3)))
+
+
+def test_a_template_follows_kernel_sizes_and_resolutions() -> None:
+    x = (torch.zeros(1, 3, 96, 96),)
+    net = elastic(Wide().eval(), x)
+    assert {d.kind for d in net.space.dimensions} == {"width", "depth", "kernel", "resolution"}
+    captured = functools.cache(lambda config: tuple(kernels_of(net.extract(config), x)))
+    learnt = learn_kernels(net.space, captured)
+    assert isinstance(learnt, KernelTemplate)
+    unseen = [net.space.sample(seed) for seed in range(500, 510)]
+    assert [learnt(config) for config in unseen] == [captured(config) for config in unseen]
+
+
 def test_blocks_own_disjoint_kernels(learnt):
     owned = [index for run in learnt.runs.values() for index in run]
     assert len(owned) == 9

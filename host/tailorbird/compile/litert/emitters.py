@@ -165,6 +165,22 @@ def _adaptive_avg_pool(lowering: Lowering, node: fx.Node) -> int:
     return layers.pool(lowering.file, x, Operator.AVERAGE_POOL_2D, step, step)
 
 
+@emits(aten.upsample_bilinear2d.vec)
+def _resize(lowering: Lowering, node: fx.Node) -> int:
+    x, _, align_corners, scales = arguments(node)
+    batch, channels, height, width = shape_of(node)
+    old = shape_of(x)[-2:]
+    if scales is not None and any(s * e != n for s, e, n in zip(scales, old, (height, width), strict=True)):
+        raise ValueError(f"resizing by {list(scales)}, which is not the ratio of the sizes")
+    options = schema.ResizeBilinearOptionsT()
+    options.alignCorners, options.halfPixelCenters = bool(align_corners), not align_corners
+    size = lowering.file.constant(np.array([height, width], np.int32))
+    shape = (batch, height, width, channels)
+    return lowering.file.operator(
+        Operator.RESIZE_BILINEAR, [lowering.stored(x), size], shape, options=options, version=3
+    )
+
+
 @emits(aten.mean.dim)
 def _mean(lowering: Lowering, node: fx.Node) -> int:
     x, axes, keep, _ = arguments(node)
