@@ -54,7 +54,7 @@ def permuted_outputs(net: SuperNet, seed: int, *inputs: Any) -> list[Tensor]:
     draw = torch.Generator().manual_seed(seed)
     orders = {g.atom: torch.randperm(g.atom.size, generator=draw) for g in net.graph.groups}
     selection = Selection(orders, ())
-    plan = net.plan(Config(), Mode.EVAL)
+    plan = net.sizes.base.plan(Config(), Mode.EVAL)
     stored = [cut(net.tensor(name), selection.cuts(net.graph.stored[name])) for name, _ in plan.tensors]
     return tensors(plan.module(*stored, *inputs))
 
