@@ -5,11 +5,12 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q
 DATA   ?= $(TAILORBIRD_DATA)
 
-.PHONY: demo test test-slow lint format protos bench bench-zoo bench-loc oracle clean help
+.PHONY: demo test test-slow fuzz lint format protos bench bench-zoo bench-loc oracle clean help
 
 help:
 	@echo "make demo        run the whole pipeline on this machine"
 	@echo "make test        the quick tests          make test-slow   the rest"
+	@echo "make fuzz        2,000 random networks, every subnet exact (EXAMPLES=2000)"
 	@echo "make lint        ruff, mypy, pyright, import contracts, generated code"
 	@echo "make bench       the agent's benchmark, one JSON object (SUITE=quick|full)"
 	@echo "make bench-zoo   the compiler on 216 networks beside Torch-Pruning; ZOO='--suite quick', '--resume', ..."
@@ -48,6 +49,11 @@ test: $(VENV)/.dev .venv-agent/.done
 
 test-slow: $(VENV)/.dev .venv-agent/.done oracle
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# Each network takes about 0.3 s; the count is printed.
+EXAMPLES ?= 2000
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz.supernet --examples $(EXAMPLES) --processes 2 $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -28,12 +28,13 @@ class Pin:
 class Atom:
     """One index set of `size` entries. Compared by identity; a refined atom forwards to its `definition`."""
 
-    __slots__ = ("batch", "definition", "pin", "size")
+    __slots__ = ("batch", "definition", "pin", "size", "whole")
 
-    def __init__(self, size: int, pin: Pin | None = None, *, batch: bool = False) -> None:
+    def __init__(self, size: int, pin: Pin | None = None, *, batch: bool = False, whole: bool = False) -> None:
         self.size = size
         self.pin = pin
         self.batch = batch
+        self.whole = whole  # stands for a concatenation that cannot be told apart, and so cannot be cut
         self.definition: Dim | None = None
 
     def __repr__(self) -> str:
@@ -106,7 +107,7 @@ def _copies(outer: Sequence[Segment]) -> int | None:
 def _opaque(concatenation: Dim) -> Atom:
     """One pinned atom for a concatenation inside a product with an elastic axis, which is no sum of products."""
     pin(concatenation, Pin("reshape", "a concatenation ends up inside a product of axes"))
-    return Atom(dim_size(concatenation), next(iter_atoms(concatenation), Atom(1, FIXED)).pin)
+    return Atom(dim_size(concatenation), next(iter_atoms(concatenation), Atom(1, FIXED)).pin, whole=True)
 
 
 def iter_atoms(dim: Dim) -> Iterator[Atom]:
@@ -243,7 +244,7 @@ class Algebra:
             inside = [point - offset for point in points if offset < point < offset + size]
             if inside:
                 outer, inner = segment[0], segment_size(segment[1:])
-                if outer.batch:
+                if outer.batch or outer.whole:
                     return False
                 # A point within one index of the outer axis singles that index out; the next round cuts inside it.
                 whole = {border for point in inside for border in (point // inner, -(-point // inner))}
