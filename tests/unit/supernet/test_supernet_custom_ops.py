@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -47,7 +49,12 @@ def changed(x: Tensor) -> Tensor:
     return y
 
 
-STEPS = {"twice": twice, "halves": several, "copies": lambda x: copies(x, 3)[1], "shift": changed}
+STEPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "twice": twice,
+    "halves": several,
+    "copies": lambda x: copies(x, 3)[1],
+    "shift": changed,
+}
 
 
 @pytest.mark.parametrize("op", STEPS)
