@@ -6,9 +6,8 @@ tensor they change has no other name, one `split_with_sizes` for the whole split
 
 from __future__ import annotations
 
-import operator
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,10 +19,14 @@ from torch.utils import _pytree as pytree
 from tailorbird.errors import ElasticError
 from tailorbird.graph.fold import fold_constants
 from tailorbird.graph.inputs import Inputs
+from tailorbird.graph.mutation import remove_mutation
 from tailorbird.graph.names import make_writable
+from tailorbird.graph.op import VIEWS, op_name
 from tailorbird.graph.origin import error_origin
 from tailorbird.graph.outputs import plain_outputs
 from tailorbird.graph.regions import inline_regions
+
+__all__ = ["TRACE_BATCHES", "VIEWS", "Capture", "capture", "normalise", "op_name", "trace_batch", "with_batch"]
 
 # Batch sizes to trace with: primes, so that a factor of the batch cannot be mistaken for a factor of the model.
 TRACE_BATCHES = (131, 137, 139, 149, 151, 157, 163, 167)
@@ -38,14 +41,6 @@ class Capture:
     parameters: frozenset[str]
     out_spec: pytree.TreeSpec
     batch: int | None  # the batch size in the recorded shapes, None when the graph only runs at the example's
-
-
-def op_name(node: Node) -> str:
-    """Short name of the op a node calls: `conv2d` for ATen ops, `library::op` for all others."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return getattr(node.target, "__name__", str(node.target))
-    return str(schema.name).removeprefix("aten::")
 
 
 def trace_batch(model: nn.Module, inputs: Inputs) -> int | None:
@@ -111,7 +106,7 @@ def normalise(graph: Graph) -> None:
             graph.erase_node(node)
     for node in list(graph.nodes):
         _fill_arguments(node)
-    _remove_mutation(graph)
+    remove_mutation(graph)
     for node in list(graph.nodes):
         _unify_splits(node)
     graph.eliminate_dead_code()
@@ -122,16 +117,6 @@ def normalise(graph: Graph) -> None:
 
 
 _CHECKS = frozenset({"_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range_for_size", "_assert_async"})
-
-# Ops whose result may share memory with their first argument (dropout returns it as it is in eval mode).
-VIEWS = frozenset(
-    {
-        *("view", "reshape", "flatten", "unflatten", "permute", "transpose", "t", "swapaxes", "movedim", "view_as"),
-        *("squeeze", "unsqueeze", "expand", "expand_as", "slice", "select", "narrow", "unbind"),
-        *("split", "split_with_sizes", "chunk", "tensor_split", "detach", "alias", "contiguous", "to"),
-        *("dropout", "feature_dropout", "alpha_dropout"),
-    }
-)
 
 
 def _fill_arguments(node: Node) -> None:
@@ -152,35 +137,6 @@ def _fill_arguments(node: Node) -> None:
         else:
             return
     node.args, node.kwargs = tuple(args), kwargs
-
-
-def _remove_mutation(graph: Graph) -> None:
-    """Turn `op_(x)` into `op(x)` where x is the only name of its memory, so that unused code can be dropped."""
-    order = {node: index for index, node in enumerate(graph.nodes)}
-    for node in list(graph.nodes):
-        name = op_name(node) if node.op == "call_function" else ""
-        if not name.endswith("_") or name.endswith("__") or not isinstance(node.args[0], Node):
-            continue
-        functional = getattr(torch.ops.aten, name[:-1], None)
-        overload = getattr(functional, str(node.target).rpartition(".")[2], None)
-        owner = node.args[0]
-        if (
-            overload is None
-            or owner.op != "call_function"
-            or op_name(owner) in VIEWS
-            or owner.target is operator.getitem
-        ):
-            continue
-        if any(
-            op_name(user) in VIEWS for user in owner.users if user.op == "call_function" and order[user] < order[node]
-        ):
-            continue
-        node.target = overload
-        owner.replace_all_uses_with(node, delete_user_cb=_used_after(order, node))
-
-
-def _used_after(order: dict[Node, int], node: Node) -> Callable[[Node], bool]:
-    return lambda user: order[user] > order[node]
 
 
 def _unify_splits(node: Node) -> None:

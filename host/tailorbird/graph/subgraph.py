@@ -72,9 +72,10 @@ def specialise(
     stored = [node for node in source.graph.nodes if node.op == "get_attr" and node in live]
     if mode is not Mode.EVAL:
         stored = [node for node in stored if not _only_statistics(node, live)]
-    for number, node in enumerate(stored):
+    place = {node: at for at, node in enumerate(node for node in source.graph.nodes if node.op == "get_attr")}
+    for node in stored:
         name = str(node.target)
-        new[node] = graph.placeholder(argument(number, name)) if lifted else graph.get_attr(attribute_path(name))
+        new[node] = graph.placeholder(argument(place[node], name)) if lifted else graph.get_attr(attribute_path(name))
     inputs = [node for node in source.graph.nodes if node.op == "placeholder"]
     for node in inputs:
         new[node] = graph.node_copy(node)

@@ -196,3 +196,14 @@ def test_heads_split_unevenly_over_convolutions_stay_elastic() -> None:
 
     net = compiled(Split(), torch.randn(2, 6, 10))
     assert [d.size for d in net.space.heads] == [2, 3]
+
+
+def test_module_names_that_are_no_identifiers_compile() -> None:
+    model = nn.Sequential()
+    model.add_module("block-0", nn.Linear(4, 8))
+    model.add_module("a", nn.Sequential())
+    model.a.add_module("b_c", nn.Linear(8, 8))
+    model.add_module("a_b", nn.Sequential())
+    model.a_b.add_module("c", nn.Linear(8, 2))
+    net = compiled(model, torch.randn(2, 4))
+    assert [d.name for d in net.space.width] == ["block-0", "a.b_c"]

@@ -17,7 +17,7 @@ _UNARY = """
     logsigmoid log_sigmoid neg abs exp expm1 log log1p log2 sqrt rsqrt square reciprocal sin cos tan erf sign floor ceil
     round trunc clamp clamp_min clamp_max pow dropout feature_dropout alpha_dropout clone contiguous to _to_copy
     detach lift_fresh_copy nan_to_num logical_not bitwise_not isnan isinf threshold hardshrink softshrink
-    zeros_like ones_like full_like
+    zeros_like ones_like full_like fill zero
 """
 _BINARY = """
     add sub mul div true_divide floor_divide rsub maximum minimum fmod remainder atan2 prelu_kernel where masked_fill
@@ -93,7 +93,7 @@ def expand_as(analysis: Analysis, node: Node) -> Dims:
 
 
 @rule("copy")
-def copy(analysis: Analysis, node: Node) -> Dims:
+def copied(analysis: Analysis, node: Node) -> Dims:
     """x.copy_(y): what x holds, y broadcast to it."""
     return broadcast(analysis, node, list(node.all_input_nodes))
 

@@ -69,35 +69,60 @@ def getitem(analysis: Analysis, node: Node) -> Dims:
 @rule("slice")
 def cut(analysis: Analysis, node: Node) -> Dims:
     """A range of an axis; start and end follow. A step other than 1 needs a fixed axis."""
-    source: Any = node.args[0]
     axis: Any = node.args[1]
-    start: Any = node.args[2]
-    end: Any = node.args[3]
-    dims = list(analysis.dims(source))
+    dims = list(analysis.dims(node.args[0]))
+    dims[axis] = _range(analysis, node, axis, 2, analysis.shape(node)[axis])
+    return tuple(dims)
+
+
+@rule("slice_scatter")
+def write(analysis: Analysis, node: Node) -> Dims:
+    """x[.., start:end, ..] = y; start and end follow."""
+    axis: Any = node.args[2]
+    part = list(analysis.dims(node.args[0]))
+    part[axis] = _range(analysis, node, axis, 3, analysis.shape(node.args[1])[axis])
+    for dim, written in zip(part, analysis.dims(node.args[1]), strict=True):
+        analysis.unify(dim, written, node)
+    return analysis.dims(node.args[0])
+
+
+@rule("select_scatter")
+def write_entry(analysis: Analysis, node: Node) -> Dims:
+    """x[.., i, ..] = y: one entry of a fixed axis."""
+    dims = analysis.dims(node.args[0])
+    axis: Any = node.args[2]
     axis %= len(dims)
-    full, kept = analysis.shape(source)[axis], analysis.shape(node)[axis]
+    _refuse_batch(analysis, dims[axis])
+    analysis.pin(dims[axis], node, "entries are picked by position")
+    for dim, written in zip((*dims[:axis], *dims[axis + 1 :]), analysis.dims(node.args[1]), strict=True):
+        analysis.unify(dim, written, node)
+    return dims
+
+
+def _range(analysis: Analysis, node: Node, axis: int, at: int, kept: int) -> Dim:
+    """The dim of entries start to end of an axis of the first operand; `at` is the position of the argument `start`."""
+    start: Any = node.args[at]
+    end: Any = node.args[at + 1]
+    full, dim = analysis.shape(node.args[0])[axis], analysis.dims(node.args[0])[axis]
     first = min(max((start or 0) + (full if (start or 0) < 0 else 0), 0), full)
-    dim = dims[axis]
     if kept == full:  # the end of a full range is either far beyond or the size itself
         if end is not None and 0 <= end <= full:
-            analysis.resize(node, 3, dim)
-        return tuple(dims)
-    if node.args[4] != 1 or analysis.is_constant(dim):
+            analysis.resize(node, at + 1, dim)
+        return dim
+    if node.args[at + 2] != 1 or analysis.is_constant(dim):
         if not analysis.is_constant(dim):
             analysis.pin(dim, node, "strided indices are picked by position")
             _refuse_batch(analysis, dim)
-        dims[axis] = atom_dim(Atom(kept, FIXED)) if kept != 1 else UNIT
-        return tuple(dims)
+        return atom_dim(Atom(kept, FIXED)) if kept != 1 else UNIT
     pieces = analysis.algebra.pieces(dim, [size for size in (first, kept, full - first - kept) if size])
     if pieces is None or not kept:
         raise UnknownError("the cut does not fall between whole factors of the axis")
     before: Dim = pieces[0] if first else ()
     chosen = pieces[1 if first else 0]
-    dims[axis] = chosen
     if first:
-        analysis.resize(node, 2, before)
-    analysis.resize(node, 3, before + chosen)
-    return tuple(dims)
+        analysis.resize(node, at, before)
+    analysis.resize(node, at + 1, before + chosen)
+    return chosen
 
 
 @rule("pad", "constant_pad_nd")
