@@ -50,10 +50,10 @@ class Splits:
             InputShapeError: samples have another shape than the network takes (without the batch).
             UsageError: the network takes several inputs, of which data files hold one.
         """
-        if len(inputs) != 1:
+        if len(inputs) != 1 or inputs[0].keyword:
             raise UsageError(
-                f"this network takes {len(inputs)} inputs",
-                why="a data file holds one input for each label",
+                f"this network takes {len(inputs)} inputs" if len(inputs) > 1 else "this network's input has a name",
+                why="a data file holds one input for each label, passed by position",
                 fix="train it in Python with net.fit(loader), or wrap the model in a module with one input",
             )
         (wanted,) = inputs

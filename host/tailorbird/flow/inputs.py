@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -23,8 +23,8 @@ _DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16
 class InputSpec:
     """One input: its shape with the batch, its type, and between which values (both included) an example lies.
 
-    name: the parameter of forward() it is for, "" where its place among the inputs says so. Without a range floats are
-    normally distributed and integers are 0 or 1.
+    name: the parameter of forward() it is for, "" where its place among the inputs says so; keyword: whether it is
+    passed by that name. Without a range floats are normally distributed and integers are 0 or 1.
     """
 
     shape: tuple[int, ...]
@@ -32,6 +32,7 @@ class InputSpec:
     name: str = ""
     low: float | None = None
     high: float | None = None
+    keyword: bool = False
 
     @classmethod
     def parse(cls, text: str) -> InputSpec:
@@ -69,38 +70,36 @@ class InputSpec:
         return torch.randint(low, high + 1, self.shape, generator=random).to(kind)
 
 
-def examples(inputs: Sequence[InputSpec]) -> tuple[torch.Tensor, ...]:
-    """Example inputs, the same each time."""
+def examples(inputs: Sequence[InputSpec]) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+    """Positional and keyword inputs, the same each time."""
     random = torch.Generator().manual_seed(0)
-    return tuple(spec.example(random) for spec in inputs)
+    made = [(spec, spec.example(random)) for spec in inputs]
+    return tuple(x for spec, x in made if not spec.keyword), {spec.name: x for spec, x in made if spec.keyword}
 
 
 def arranged(inputs: Sequence[InputSpec], model: nn.Module) -> tuple[InputSpec, ...]:
-    """Inputs in the order of forward()'s parameters: those without a name first, as they come.
+    """Inputs as forward() takes them: those without a name as they come, then by place, and what is left by name.
 
     Raises:
-        UsageError: forward() has no such parameter, or one before it is left out.
+        UsageError: forward() has no such parameter, or an input is given twice.
     """
-    names = [
-        parameter.name
-        for parameter in inspect.signature(model.forward).parameters.values()
-        if parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}
-    ]
+    parameters = inspect.signature(model.forward).parameters.values()
+    by_place = [p.name for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    by_name = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     ordered = [spec for spec in inputs if not spec.name]
     named = {spec.name: spec for spec in inputs if spec.name}
-    where = f"{type(model).__name__}.forward"
-    known = f"its parameters are {', '.join(names) or 'not named'}"
-    if unknown := [name for name in named if name not in names]:
-        raise UsageError(f"{where} takes no {unknown[0]!r}", why=known, fix="name one of them, or give no name")
-    if len(named) + len(ordered) < len(inputs):
-        raise UsageError("an input is given twice", why=known, fix="give each name once")
-    while named:
-        name = names[len(ordered)] if len(ordered) < len(names) else ""
-        if name not in named:
-            raise UsageError(
-                f"{where} gets no {name!r}" if name else f"{where} takes fewer inputs",
-                why=f"{known}; inputs are passed by position, without gaps",
-                fix="give it, too, or wrap the model in a module that takes just your inputs",
-            )
-        ordered.append(named.pop(name))
-    return tuple(ordered)
+    known = f"its parameters are {', '.join((*by_place, *by_name)) or 'not named'}"
+    unknown = [name for name in named if name not in {*by_place, *by_name}]
+    if unknown and not takes_any:
+        raise UsageError(
+            f"{type(model).__name__}.forward takes no {unknown[0]!r}",
+            why=known,
+            fix="name one of them, or give no name",
+        )
+    taken = [name for name in named if name in by_place[: len(ordered)]]
+    if taken or len(named) + len(ordered) < len(inputs):
+        raise UsageError("an input is given twice", why=known, fix="give each parameter once")
+    while named and len(ordered) < len(by_place) and by_place[len(ordered)] in named:
+        ordered.append(named.pop(by_place[len(ordered)]))
+    return (*ordered, *(replace(spec, keyword=True) for spec in named.values()))

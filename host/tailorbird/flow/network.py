@@ -58,9 +58,14 @@ class Network:
         return self.document.model
 
     @property
-    def example(self) -> tuple[torch.Tensor, ...]:
-        """Inputs of the shapes the network was compiled for."""
+    def inputs(self) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+        """Positional and keyword inputs of the shapes the network was compiled for."""
         return examples(self.document.inputs)
+
+    @property
+    def example(self) -> tuple[torch.Tensor, ...]:
+        """The positional inputs alone: all that a network which can be trained from a data file takes."""
+        return self.inputs[0]
 
     def write(self, folder: Path) -> None:
         """Write the network as it is now, so that the folder opens by itself."""
@@ -97,7 +102,7 @@ def build_supernet(
     found = workspace.cache.find(_STAGE, _key(document, source, options))
     if found is not None:
         return Network(_load(found.folder, user, document), document, found)
-    net = elastic(user, examples(document.inputs), **options.arguments())
+    net = elastic(user, *examples(document.inputs), **options.arguments())
     draft = Network(net, document, StageResult(_STAGE, "", Path(), hit=False, seconds=0.0))
     return replace(draft, result=workspace.cache.run(_STAGE, _key(document, source, options), draft.write))
 
@@ -159,7 +164,7 @@ def open_network(folder: Path) -> Network:
 
 
 def _load(folder: Path, model: nn.Module, document: NetworkDocument) -> SuperNet:
-    return SuperNet.load(folder / _CHECKPOINT, model, examples(document.inputs))
+    return SuperNet.load(folder / _CHECKPOINT, model, *examples(document.inputs))
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

@@ -127,7 +127,7 @@ def search_ladder(
 
     result = workspace.cache.run(_STAGE, inputs, build)
     if result.hit:
-        net = SuperNet.load(result.folder / "supernet.pt", network.net.weights, network.example)
+        net = SuperNet.load(result.folder / "supernet.pt", network.net.weights, *network.inputs)
         network = replace(network, net=net)
     return _outcome(replace(network, result=result), result)
 

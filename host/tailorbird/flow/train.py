@@ -93,7 +93,7 @@ def train(
 
     result = workspace.cache.run(_STAGE, inputs, build)
     if result.hit:
-        trained = SuperNet.load(result.folder / "supernet.pt", network.net.weights, network.example)
+        trained = SuperNet.load(result.folder / "supernet.pt", network.net.weights, *network.inputs)
         network = replace(network, net=trained)
     document = read_document(
         result.folder, "training.json", TrainingDocument, TRAINING_SCHEMA, made_by="tailorbird train"

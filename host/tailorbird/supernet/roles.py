@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch.fx import Graph, Node
 
@@ -49,27 +50,28 @@ class Roles:
         return "features" if birth == "in-features" else birth
 
 
-def _consumers(graph: Graph) -> Mapping[str, list[tuple[Node, int, bool]]]:
-    """(consumer, position of the operand, whether a transposition came between) of each stored tensor."""
-    found: dict[str, list[tuple[Node, int, bool]]] = {}
+def _consumers(graph: Graph) -> Mapping[str, list[tuple[Node, Node, bool]]]:
+    """(consumer, its operand, whether a transposition came between) of each stored tensor."""
+    found: dict[str, list[tuple[Node, Node, bool]]] = {}
     for node in graph.nodes:
         if node.op != "get_attr":
             continue
         uses = found.setdefault(str(node.target), [])
         for user in node.users:
             if user.op == "call_function" and op_name(user) in _SWAPS:
-                uses += [(after, _position(after, user), True) for after in user.users]
+                uses += [(after, user, True) for after in user.users]
             else:
-                uses.append((user, _position(user, node), False))
+                uses.append((user, node, False))
     return found
 
 
-def _position(user: Node, operand: Node) -> int:
-    return next((i for i, argument in enumerate(user.args) if argument is operand), -1)
+def _position(arguments: Sequence[Any], operand: Node) -> int:
+    return next((i for i, argument in enumerate(arguments) if argument is operand), -1)
 
 
-def _role(node: Node, operand: int, axis: int, shape: tuple[int, ...]) -> str | None:
+def _role(node: Node, stored: Node, axis: int, shape: tuple[int, ...]) -> str | None:
     rank = len(shape)
+    operand = _position(node.args, stored)
     name = op_name(node) if node.op == "call_function" else ""
     if name in _CONVS or name in _TRANSPOSED:
         if operand == 2 or rank == 1:
@@ -89,7 +91,21 @@ def _role(node: Node, operand: int, axis: int, shape: tuple[int, ...]) -> str | 
         return "rows" if axis == 0 else "embedding"
     if name in _NORMS:
         return NORM
-    return "hidden units" if name in _RECURRENT else None
+    if name in _RECURRENT:
+        weights = next((a for a in node.args if isinstance(a, list | tuple) and _position(a, stored) >= 0), ())
+        # w_ih, w_hh and biases of each layer and direction; what the first layer reads comes from outside
+        return "in-features" if _position(weights, stored) == 0 and axis == 1 else "hidden units"
+    return _einsum_role(node, stored, axis) if name == "einsum" else None
+
+
+def _einsum_role(node: Node, stored: Node, axis: int) -> str | None:
+    """A letter that the result keeps is an output, one that is summed over an input."""
+    equation, operands = node.args[:2]
+    place = _position(operands, stored) if isinstance(operands, list | tuple) else -1
+    if not isinstance(equation, str) or "->" not in equation or "." in equation or place < 0:
+        return None
+    terms, result = equation.replace(" ", "").split("->")
+    return "out-features" if terms.split(",")[place][axis] in result else "in-features"
 
 
 def _bare(axis: int, rank: int) -> str:

@@ -81,6 +81,8 @@ def test_data_for_a_network_with_two_inputs_are_refused():
     splits = Splits(*[(torch.zeros(2, 4), torch.tensor([0, 1]))] * 3)
     with pytest.raises(UsageError, match="takes 2 inputs"):
         splits.fitted([InputSpec((1, 4)), InputSpec((1, 4))])
+    with pytest.raises(UsageError, match="has a name"):
+        splits.fitted([InputSpec((1, 4), name="x", keyword=True)])
 
 
 def test_batches_cover_the_split_and_shuffle_anew_each_time():

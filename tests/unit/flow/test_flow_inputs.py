@@ -40,7 +40,8 @@ def test_words_that_are_no_input_are_refused_with_an_example(text: str) -> None:
 
 def test_examples_are_the_same_each_time_and_within_their_range() -> None:
     specs = [InputSpec.parse(t) for t in ("2,8", "2,8:int64[3..5]", "2,8:float64[-2..-1]", "2,8:bool", "2,8:int32")]
-    first, second = examples(specs), examples(specs)
+    (first, names), (second, _) = examples(specs), examples(specs)
+    assert names == {}
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert [x.dtype for x in first] == [torch.float32, torch.int64, torch.float64, torch.bool, torch.int32]
     assert set(first[1].flatten().tolist()) == {3, 4, 5}
@@ -50,7 +51,7 @@ def test_examples_are_the_same_each_time_and_within_their_range() -> None:
 
 def test_one_input_keeps_the_values_it_always_had() -> None:
     expected = torch.randn((1, 3, 4, 4), generator=torch.Generator().manual_seed(0))
-    assert torch.equal(examples([InputSpec((1, 3, 4, 4))])[0], expected)
+    assert torch.equal(examples([InputSpec((1, 3, 4, 4))])[0][0], expected)
 
 
 def test_named_inputs_take_the_order_of_forward() -> None:
@@ -60,15 +61,18 @@ def test_named_inputs_take_the_order_of_forward() -> None:
     assert arranged([mask, plain], TwoInputs()) == (plain, mask)
 
 
+def test_what_has_no_place_is_passed_by_name() -> None:
+    ids, extra = InputSpec((1, 4), name="ids"), InputSpec((1, 4), name="extra")
+    found = arranged([extra, ids], TwoInputs())
+    assert [(spec.name, spec.keyword) for spec in found] == [("ids", False), ("extra", True)]
+    args, kwargs = examples(found)
+    assert len(args) == 1
+    assert set(kwargs) == {"extra"}
+
+
 @pytest.mark.parametrize(
-    ("names", "words"),
-    [(["token"], "takes no 'token'"), (["mask"], "gets no 'ids'"), (["ids", "extra"], "gets no 'mask'")],
+    ("names", "words"), [(["token"], "takes no 'token'"), (["ids", "ids"], "twice"), (["", "ids"], "twice")]
 )
 def test_names_that_do_not_fit_forward_are_refused(names: list[str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         arranged([InputSpec((1, 4), name=name) for name in names], TwoInputs())
-
-
-def test_an_input_given_twice_is_refused() -> None:
-    with pytest.raises(UsageError, match="twice"):
-        arranged([InputSpec((1, 4), name="ids"), InputSpec((2, 4), name="ids")], TwoInputs())

@@ -121,6 +121,28 @@ def test_roles_follow_the_op_that_uses_a_tensor() -> None:
     }
 
 
+def test_recurrent_layers_and_einsum_have_roles() -> None:
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.read = nn.Linear(8, 32)
+            self.rnn = nn.GRU(32, 48, batch_first=True)
+            self.table = nn.Parameter(torch.randn(48, 64))
+            self.head = nn.Linear(64, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y, _ = self.rnn(self.read(x))
+            return self.head(torch.einsum("btc,cd->btd", y, self.table))
+
+    report = elastic(Tagger(), (torch.randn(2, 5, 8),)).report
+    places = {d.name: {(p.module, p.role) for p in d.places} for d in report.dimensions}
+    what = {d.name: d.what for d in report.dimensions}
+    assert ("rnn", "in-features") in places["read"]
+    assert what["rnn"] == "hidden units"
+    assert ("table", "in-features") in places["rnn"]
+    assert places["table"] == {("table", "out-features"), ("head", "in-features")}
+
+
 def test_what_an_unknown_op_pins_is_named_with_the_users_line() -> None:
     report = elastic(Mixed(), (torch.randint(0, 50, (1, 8)),)).report
     (odd,) = [p for p in report.pinned if p.name == "odd.weight[0]"]
