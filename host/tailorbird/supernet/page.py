@@ -100,7 +100,7 @@ def percent_words(share: float) -> str:
 
 def what_words(dimension: ElasticDimension) -> str:
     """What a dimension is: "out-channels", "heads"; "" where its name says so already."""
-    named = dimension.name.partition(":")[2].partition("#")[0]
+    named = dimension.name.rpartition(":")[2].partition("#")[0]
     return "" if named == dimension.what else _WORDS.get(dimension.what, dimension.what)
 
 
@@ -164,6 +164,8 @@ def _heaviest(runs: Sequence[Run[ElasticDimension]], most: int) -> list[Run[Elas
 def _saved(run: Run[ElasticDimension], total: int) -> str:
     """The share of all parameters that go at the smallest choice; of several, a range."""
     shares = sorted(100 * d.params_saved / max(total, 1) for d in run.items)
+    if shares[-1] == 0:
+        return "MACs only"
     low, high = percent_words(shares[0]), percent_words(shares[-1])
     return f"{high} %" if low == high else f"{low} to {high} %"
 

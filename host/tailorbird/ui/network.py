@@ -100,11 +100,13 @@ def _row(index: int, dimension: ElasticDimension, total: int) -> str:
     home = home_of(dimension)
     places = [place_words(place, home) for place in dimension.places if place.module != home]
     choices = " ".join(map(str, dimension.choices))
-    saved = percent_words(100 * dimension.params_saved / max(total, 1))
+    saved = (
+        f"{percent_words(100 * dimension.params_saved / max(total, 1))} %" if dimension.params_saved else "MACs only"
+    )
     more = f"<small>with {html.escape(', '.join(places))}</small>" if places else ""
     return (
         f'<li><button type="button" data-d="{index}" style="--c:var(--d{index})"><i></i>'
-        f"<b>{_breakable(dimension.name)}</b><u>{saved} %</u>"
+        f"<b>{_breakable(dimension.name)}</b><u>{saved}</u>"
         f"<p><span>{html.escape(what_words(dimension))}</span><em>{choices}</em></p>{more}</button></li>"
     )
 

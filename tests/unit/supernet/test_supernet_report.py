@@ -163,6 +163,16 @@ def test_heads_and_vocabulary_have_names_of_their_own() -> None:
     assert len(report.inputs) == 2
 
 
+def test_what_concerns_the_whole_network_is_told_in_its_own_line() -> None:
+    net = elastic(
+        nn.Sequential(nn.Conv2d(3, 16, 7, padding=3), nn.AdaptiveAvgPool2d(1)), (torch.randn(1, 3, 128, 128),)
+    )
+    text = lines(net.report)
+    sizes = " ".join(map(str, net.space.resolution[0].choices))
+    assert f"resolution, 128: {sizes} saves MACs only" in text
+    assert any(line.startswith("0:kernel, 7: 3 5 7 saves ") for line in text)
+
+
 def test_a_deep_network_fits_on_a_page() -> None:
     class Deep(nn.Module):
         def __init__(self) -> None:

@@ -330,13 +330,15 @@ addEventListener("pointerup", () => {
 // ---- what moves together
 
 let locked = null;
+const local = new Set(operators.flatMap((o) => [...o.dimensions, ...o.blocks]));
 /** Light up whatever holds a dimension (a Set of them); null for everything as it is. */
 function light(wanted) {
   stage.classList.toggle("lit", wanted !== null);
+  const everywhere = wanted !== null && [...wanted].some((d) => !local.has(d)); // such as the resolution
   const only = wanted && wanted.size === 1 ? [...wanted][0] : null;
   for (const node of shown) {
     const item = node.item;
-    const on = wanted !== null && (item ? [...item.dimensions, ...item.blocks].some((d) => wanted.has(d)) : node.dimensions.some((d) => wanted.has(d)));
+    const on = everywhere || wanted !== null && (item ? [...item.dimensions, ...item.blocks].some((d) => wanted.has(d)) : node.dimensions.some((d) => wanted.has(d)));
     node.classList.toggle("on", on);
     if (item) node.style.setProperty("--c", on && only !== null && item.dimensions.includes(only) ? colour(only) : "");
   }
