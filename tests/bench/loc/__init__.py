@@ -1,0 +1,1 @@
+"""Lines of code a SuperNet costs its user."""
