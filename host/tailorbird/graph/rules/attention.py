@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch.fx import Node
 
-from tailorbird.graph.algebra import UNIT, Dim, Dims, dim_size
+from tailorbird.graph.algebra import UNIT, Atom, Dim, Dims, atom_dim, dim_size
 from tailorbird.graph.registry import Shape, UnknownError, macs, rule
 
 if TYPE_CHECKING:
@@ -22,18 +22,15 @@ def attention(analysis: Analysis, node: Node) -> Dims:
     The scale 1/sqrt(d) is written out, so that it stays that of the full size when d shrinks.
     """
     q, k, v = (analysis.dims(operand) for operand in node.args[:3])
-    if node.kwargs.get("enable_gqa"):
-        for dims in (q, k, v):
-            analysis.pin(dims[-3], node, "query heads share key heads in fixed groups")
     if not len(q) == len(k) == len(v) or len(q) < 3:
         raise UnknownError("query, key and value differ in rank")
     leading: list[Dim] = []
     for axis in range(len(q) - 2):
         sizes = {dim_size(dims[axis]) for dims in (q, k, v)} - {1}  # keys of a single head serve every query
         if len(sizes) > 1:
-            if not node.kwargs.get("enable_gqa"):
+            if not node.kwargs.get("enable_gqa") or axis != len(q) - 3:
                 raise UnknownError("heads differ in number")
-            leading.append(q[axis])
+            leading.append(_grouped(analysis, node, (q[axis], k[axis], v[axis])))
             continue
         wide = [dims[axis] for dims in (q, k, v) if dim_size(dims[axis]) != 1]
         for dim in wide[1:]:
@@ -51,6 +48,17 @@ def attention(analysis: Analysis, node: Node) -> Dims:
             if dim != UNIT and dim_size(dim) == dim_size(score):
                 analysis.unify(dim, score, node)
     return (*leading, q[-2], v[-1])
+
+
+def _grouped(analysis: Analysis, node: Node, heads: tuple[Dim, Dim, Dim]) -> Dim:
+    """Grouped-query attention (Ainslie et al., 2023): query heads are [key heads][queries of each]."""
+    query, key, value = heads
+    analysis.unify(key, value, node)
+    product = analysis.algebra.product([key, atom_dim(Atom(dim_size(query) // dim_size(key)))])
+    if product is None:
+        raise UnknownError("heads are no product of key heads and the queries of each")
+    analysis.unify(query, product, node)
+    return query
 
 
 @macs("scaled_dot_product_attention")

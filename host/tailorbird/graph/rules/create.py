@@ -104,9 +104,10 @@ def repeat_interleave(analysis: Analysis, node: Node) -> Dims:
         raise UnknownError("how often entries repeat depends on the data, or the tensor is flattened")
     dims = list(analysis.dims(source))
     axis %= len(dims)
-    count = analysis.constant(times)
+    count = analysis.free(times)
     if analysis.follows_batch(count):
         raise UnknownError("entries repeat once for each sample")
+    analysis.resize(node, 1, count)
     product = analysis.algebra.product([dims[axis], count])
     assert product is not None
     dims[axis] = product
