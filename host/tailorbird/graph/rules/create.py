@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.fx import Node
 
-from tailorbird.graph.algebra import UNIT, Dim, Dims
+from tailorbird.graph.algebra import UNIT, Dim, Dims, dim_size
 from tailorbird.graph.capture import op_name
 from tailorbird.graph.regions import CONTEXTS
 from tailorbird.graph.registry import Several, UnknownError, rule
@@ -37,11 +37,11 @@ def arange(analysis: Analysis, node: Node) -> Dims:
     dims = analysis.constants(node)
     if not analysis.is_constant(dims[0]):
         at = min(len(node.args) - 1, 1)
-        end, step = node.args[at], node.args[2] if len(node.args) > 2 else 1
-        exact = isinstance(end, int) and isinstance(step, int) and end == step * analysis.shape(node)[0]
-        if not exact or (at and node.args[0] != 0):
+        end: Any = node.args[at]
+        step: Any = node.args[2] if len(node.args) > 2 else 1
+        if (type(end), type(step)) != (int, int) or end != step * dim_size(dims[0]) or (at and node.args[0] != 0):
             raise UnknownError("a range over the batch that does not count from 0")
-        analysis.resize(node, at, analysis.constant(end))  # type: ignore[arg-type]
+        analysis.resize(node, at, analysis.constant(end))
     return dims
 
 

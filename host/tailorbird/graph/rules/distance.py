@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch.fx import Node
 
@@ -32,8 +32,7 @@ def similarity(analysis: Analysis, node: Node) -> Dims:
     rank = max(map(len, shapes))
     full = tuple(max(shape[axis] for shape in shapes if len(shape) >= -axis) for axis in range(-rank, 0))
     dims = broadcast_dims(analysis, node, operands, full)
-    named, keep = -1, len(analysis.shape(node)) == rank
-    if str(node.target).startswith("aten.cosine"):
-        named = node.args[2]  # type: ignore[assignment]
+    keep = len(analysis.shape(node)) == rank
+    named: Any = node.args[2] if str(node.target).startswith("aten.cosine") else -1
     axis = named % rank
     return (*dims[:axis], *((UNIT,) if keep else ()), *dims[axis + 1 :])

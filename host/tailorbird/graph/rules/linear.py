@@ -75,7 +75,7 @@ def matmul(analysis: Analysis, node: Node) -> Dims:
 def vector_product(analysis: Analysis, node: Node) -> Dims:
     """y[..., m] = a[..., m, k] b[k], or y[..., n] = a[k] b[..., k, n], or a number."""
     a, b = analysis.dims(node.args[0]), analysis.dims(node.args[1])
-    analysis.unify(a[-1], b[-2] if len(b) > 1 else b[0], node)
+    analysis.unify(a[-1], b[-2:][0], node)
     return (*a[:-1], *b[:-2], *b[-1:]) if len(b) > 1 else a[:-1]
 
 
