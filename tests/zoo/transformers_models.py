@@ -1,4 +1,8 @@
-"""transformers: architectures built from small configurations with random weights."""
+"""transformers: architectures built from small configurations with random weights.
+
+Most with the head of a task, as they are used once trained; a bare encoder gives out its hidden states, whose width then
+belongs to its contract.
+"""
 
 from __future__ import annotations
 
@@ -119,8 +123,8 @@ _ENCODERS = (
     _entry("bert_eager", hf.BertModel, hf.BertConfig, _BERT, _text, attn_implementation="eager"),
     _entry("roberta", hf.RobertaForTokenClassification, hf.RobertaConfig, _BERT, _text, pad_token_id=1),
     _entry("electra", hf.ElectraForPreTraining, hf.ElectraConfig, _BERT, _text, embedding_size=32),
-    _entry("albert", hf.AlbertModel, hf.AlbertConfig, _BERT, _text, embedding_size=32),
-    _entry("mpnet", hf.MPNetModel, hf.MPNetConfig, _BERT, _text),
+    _entry("albert", hf.AlbertForSequenceClassification, hf.AlbertConfig, _BERT, _text, embedding_size=32),
+    _entry("mpnet", hf.MPNetForSequenceClassification, hf.MPNetConfig, _BERT, _text),
     _entry(
         "deberta_v2",
         hf.DebertaV2ForSequenceClassification,
@@ -133,10 +137,20 @@ _ENCODERS = (
         norm_rel_ebd="layer_norm",
         share_att_key=True,
     ),
-    _entry("modernbert", hf.ModernBertModel, hf.ModernBertConfig, _BERT, _text, pad_token_id=0, cls_token_id=1),
-    _entry("squeezebert", hf.SqueezeBertModel, hf.SqueezeBertConfig, _BERT, _text, embedding_size=64),
-    _entry("roformer", hf.RoFormerModel, hf.RoFormerConfig, _BERT, _text),
-    _entry("fnet", hf.FNetModel, hf.FNetConfig, _BERT, _causal, attention=False),
+    _entry(
+        "modernbert",
+        hf.ModernBertForSequenceClassification,
+        hf.ModernBertConfig,
+        _BERT,
+        _text,
+        pad_token_id=0,
+        cls_token_id=1,
+    ),
+    _entry(
+        "squeezebert", hf.SqueezeBertForSequenceClassification, hf.SqueezeBertConfig, _BERT, _text, embedding_size=64
+    ),
+    _entry("roformer", hf.RoFormerForSequenceClassification, hf.RoFormerConfig, _BERT, _text),
+    _entry("fnet", hf.FNetForSequenceClassification, hf.FNetConfig, _BERT, _causal, attention=False),
     _entry(
         "distilbert",
         hf.DistilBertForSequenceClassification,
@@ -219,10 +233,18 @@ _ENCODER_DECODERS = (
 _VISION = (
     _entry("vit", hf.ViTForImageClassification, hf.ViTConfig, _VIT, _image(32)),
     _entry("deit", hf.DeiTForImageClassificationWithTeacher, hf.DeiTConfig, _VIT, _image(32)),
-    _entry("beit", hf.BeitModel, hf.BeitConfig, _VIT, _image(32), use_relative_position_bias=True, vocab_size=100),
+    _entry(
+        "beit",
+        hf.BeitForImageClassification,
+        hf.BeitConfig,
+        _VIT,
+        _image(32),
+        use_relative_position_bias=True,
+        vocab_size=100,
+    ),
     _entry("dinov2", hf.Dinov2Model, hf.Dinov2Config, _VIT, _image(32), mlp_ratio=2),
     _entry("yolos", hf.YolosForObjectDetection, hf.YolosConfig, {**_VIT, "image_size": [32, 32]}, _image(32)),
-    _entry("siglip_vision", hf.SiglipVisionModel, hf.SiglipVisionConfig, _VIT, _image(32)),
+    _entry("siglip_vision", hf.SiglipForImageClassification, hf.SiglipConfig, {"vision_config": _VIT}, _image(32)),
     _entry(
         "clip",
         hf.CLIPModel,
@@ -275,8 +297,8 @@ _VISION = (
 
 _SPEECHES = (
     _entry("wav2vec2", hf.Wav2Vec2ForCTC, hf.Wav2Vec2Config, _SPEECH, _audio),
-    _entry("hubert", hf.HubertModel, hf.HubertConfig, _SPEECH, _audio),
-    _entry("wavlm", hf.WavLMModel, hf.WavLMConfig, _SPEECH, _audio, num_buckets=16, max_bucket_distance=32),
+    _entry("hubert", hf.HubertForCTC, hf.HubertConfig, _SPEECH, _audio),
+    _entry("wavlm", hf.WavLMForCTC, hf.WavLMConfig, _SPEECH, _audio, num_buckets=16, max_bucket_distance=32),
     _entry(
         "whisper",
         hf.WhisperForConditionalGeneration,
