@@ -1,7 +1,7 @@
 """transformers: architectures built from small configurations with random weights.
 
-Most with the head of a task, as they are used once trained; a bare encoder gives out its hidden states, whose width then
-belongs to its contract.
+Most with the head of a task, as they are used once trained; a bare encoder gives out its hidden states, whose width
+then belongs to its contract.
 """
 
 from __future__ import annotations
