@@ -43,6 +43,8 @@ def find_blocks(graph: Graph, dims: Mapping[Node, Dims]) -> tuple[Block, ...]:
                 if body is not None:
                     found.append((node, bypass, body))
                     break
+        else:
+            found += [(node, *block) for block in _parallel(node, live, dims)][:1]
     names = _names([body for _, _, body in found])
     return tuple(Block(name, *parts) for name, parts in zip(names, found, strict=True))
 
@@ -68,6 +70,18 @@ def _shortcut(bypass: Node, live: Collection[Node]) -> Iterator[Node]:
             return
         node = streams[0]
         yield node
+
+
+def _parallel(add: Node, live: Collection[Node], dims: Mapping[Node, Dims]) -> Iterator[tuple[Node, frozenset[Node]]]:
+    """The stream x and the body of x + f(x) + g(x), whose branches share what they start with: they go together."""
+    for inner, other in (add.args[:2], add.args[1::-1]):
+        if not isinstance(inner, Node) or op_name(inner) not in {"add", "add_"} or len(inner.users) > 1:
+            continue
+        for bypass, branch in (inner.args[:2], inner.args[1::-1]):
+            if isinstance(bypass, Node) and bypass in live and dims.get(bypass) == dims[add]:
+                body = _body(bypass, add) - {add}
+                if other in body and branch in body and _can_go(add, body):
+                    yield bypass, body
 
 
 def _body(start: Node, end: Node) -> frozenset[Node]:

@@ -77,3 +77,30 @@ def test_a_sum_without_weights_on_the_way_is_no_block() -> None:
             return self.head(x + torch.tanh(x))
 
     assert names(Model(), torch.randn(2, 8)) == []
+
+
+def test_parallel_branches_that_share_their_norm_are_one_block() -> None:
+    class Parallel(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.first, self.second = nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.norm(x)
+            return x + self.first(y) + self.second(y)
+
+    net = compiled(nn.Sequential(nn.Linear(4, 8), Parallel(), Parallel()), torch.randn(2, 4))
+    assert {d.name for d in net.space.depth if d.size == 1} == {"1", "2"}
+
+
+def test_a_branch_that_does_not_come_from_the_stream_stays() -> None:
+    class Lateral(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.side, self.block = nn.Linear(4, 8), nn.Linear(4, 8), nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.stem(x)
+            return y + self.block(y) + self.side(x)
+
+    assert names(Lateral(), torch.randn(2, 4)) == ["block"]

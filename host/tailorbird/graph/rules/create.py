@@ -37,9 +37,10 @@ def arange(analysis: Analysis, node: Node) -> Dims:
     dims = analysis.constants(node)
     if not analysis.is_constant(dims[0]):
         at = min(len(node.args) - 1, 1)
-        end: Any = node.args[at]
-        step: Any = node.args[2] if len(node.args) > 2 else 1
-        if (type(end), type(step)) != (int, int) or end != step * dim_size(dims[0]) or (at and node.args[0] != 0):
+        arguments: Any = node.args
+        end: Any = arguments[at]
+        step: Any = arguments[2] if len(arguments) > 2 else 1
+        if (type(end), type(step)) != (int, int) or end != step * dim_size(dims[0]) or (at and arguments[0] != 0):
             raise UnknownError("a range over the batch that does not count from 0")
         analysis.resize(node, at, analysis.constant(end))
     return dims
