@@ -34,11 +34,15 @@ TRACE_BATCHES = (131, 137, 139, 149, 151, 157, 163, 167)
 
 @dataclass(frozen=True)
 class Capture:
-    """A captured module. `tensors` are parameters, buffers and constants by their name in the graph."""
+    """A captured module. `tensors` are parameters, buffers and constants by their name in the graph.
+
+    constants: the names of those that nothing can change, for they are no state of the user's modules.
+    """
 
     graph: Graph
     tensors: dict[str, Tensor]
     parameters: frozenset[str]
+    constants: frozenset[str]
     out_spec: pytree.TreeSpec
     batch: int | None  # the batch size in the recorded shapes, None when the graph only runs at the example's
 
@@ -93,7 +97,7 @@ def capture(model: nn.Module, inputs: Inputs | tuple[Tensor, ...], *, batch: int
     parameters = frozenset(name for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter))
     out_spec = program.call_spec.out_spec
     assert out_spec is not None
-    return Capture(graph, tensors, parameters, out_spec, batch)
+    return Capture(graph, tensors, parameters, frozenset(_constants(model, tensors)), out_spec, batch)
 
 
 def normalise(graph: Graph) -> None:

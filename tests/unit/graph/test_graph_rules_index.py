@@ -208,3 +208,30 @@ def test_module_names_that_are_no_identifiers_compile() -> None:
     model.a_b.add_module("c", nn.Linear(8, 2))
     net = compiled(model, torch.randn(2, 4))
     assert [d.name for d in net.space.width] == ["block-0", "a.b_c"]
+
+
+class MultiQuery(nn.Module):
+    """Attention whose one key head and one value head are picked by a list of positions from the end."""
+
+    def __init__(self, key: int) -> None:
+        super().__init__()
+        self.key = key
+        self.qkv, self.out = nn.Linear(32, 6 * 8), nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, s, _ = x.shape
+        heads = self.qkv(x).view(n, s, 6, 8)
+        q, k, v = heads[:, :, :-2], heads[:, :, [self.key]], heads[:, :, [-1]]
+        q, k, v = (part.transpose(1, 2) for part in (q, k.expand(n, s, 4, 8), v.expand(n, s, 4, 8)))
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, s, 32))
+
+
+@pytest.mark.parametrize(("key", "heads"), [(-2, [4]), (4, [])])
+def test_positions_from_the_end_leave_what_lies_before_them_free(key: int, heads: list[int]) -> None:
+    net = compiled(MultiQuery(key), torch.randn(2, 6, 32))
+    assert [dimension.size for dimension in net.space.heads] == heads
+
+
+def test_joining_with_nothing_changes_nothing() -> None:
+    net = compiled(Between(lambda x: torch.cat([x[:, :0], x], 1)), image())
+    assert [dimension.size for dimension in net.space.width] == [16]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.fx import Node
 
-from tailorbird.graph.algebra import UNIT, Dim, Dims, dim_size
+from tailorbird.graph.algebra import UNIT, Dim, Dims, dim_size, resolve, segment_size
 from tailorbird.graph.capture import op_name
 from tailorbird.graph.registry import Several, UnknownError, rule
 from tailorbird.graph.rules.elementwise import broadcast_dims
@@ -27,7 +27,7 @@ def pin_positions(analysis: Analysis, node: Node, dim: Dim, reason: str = _WHY) 
 
 @rule("index", "_unsafe_index")
 def index(analysis: Analysis, node: Node) -> Dims:
-    """x[:, i, j]: indexed axes are fixed; the broadcast axes of i and j take the place of the first of them.
+    """x[:, i, j]: indexed axes are fixed as far as the indices reach; the axes of i and j take the place of the first.
 
     They lead when indexed axes are not adjacent, as in NumPy.
     """
@@ -40,13 +40,37 @@ def index(analysis: Analysis, node: Node) -> Dims:
         raise UnknownError("how many entries a mask picks depends on the data")
     for axis, tensor in zip(at, tensors, strict=True):
         if not _counts_batch(analysis, tensor, dims[axis]):
-            pin_positions(analysis, node, dims[axis])
+            pin_positions(analysis, node, _reach(analysis, tensor, dims[axis]))
     adjacent = at == list(range(at[0], at[-1] + 1))
     first = at[0] if adjacent else 0
     rest = [dim for axis, dim in enumerate(dims) if axis not in at]
     width = len(analysis.shape(node)) - len(rest)
     shape = analysis.shape(node)[first : first + width]
     return (*rest[:first], *broadcast_dims(analysis, node, tensors, shape), *rest[first:])
+
+
+def _reach(analysis: Analysis, tensor: Node, dim: Dim) -> Dim:
+    """The part of an axis that constant positions count through: from its start, or from its end if all are negative.
+
+    Multi-query attention picks the one key head from the end; the query heads before it stay free. Only existing
+    borders count: an axis is not cut for an index alone.
+    """
+    if tensor.op != "get_attr" or str(tensor.target) not in analysis.capture.constants:
+        return dim
+    positions = analysis.capture.tensors[str(tensor.target)].flatten().tolist()
+    segments = resolve(dim)
+    if positions and max(positions) < 0:
+        segments, furthest = segments[::-1], -min(positions)
+    elif positions and min(positions) >= 0:
+        furthest = max(positions) + 1
+    else:
+        return dim
+    taken = 0
+    for count, segment in enumerate(segments, start=1):
+        taken += segment_size(segment)
+        if taken >= furthest:
+            return segments[:count]
+    return dim
 
 
 def _counts_batch(analysis: Analysis, tensor: Node, dim: Dim) -> bool:

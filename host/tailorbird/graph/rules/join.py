@@ -21,12 +21,14 @@ def cat(analysis: Analysis, node: Node) -> Dims:
     rank = len(analysis.shape(node))
     axis: Any = node.args[1]
     axis %= rank
-    every = [analysis.dims(part) for part in parts if analysis.shape(part) != (0,)]
+    parts = [part for part in parts if analysis.shape(part) != (0,)]
+    every = [analysis.dims(part) for part in parts]
     for other in every[1:]:
         for position in range(rank):
             if position != axis:
                 analysis.unify(every[0][position], other[position], node)
-    joined: Dim = tuple(segment for dims in every for segment in dims[axis])
+    filled = [dims for part, dims in zip(parts, every, strict=True) if analysis.shape(part)[axis]] or every[:1]
+    joined: Dim = tuple(segment for dims in filled for segment in dims[axis])
     return tuple(joined if position == axis else every[0][position] for position in range(rank))
 
 
@@ -109,13 +111,16 @@ def _range(analysis: Analysis, node: Node, axis: int, at: int, kept: int) -> Dim
         if end is not None and 0 <= end <= full:
             analysis.resize(node, at + 1, dim)
         return dim
+    if kept == 0:  # empty it stays, whatever the axis keeps
+        _refuse_batch(analysis, dim)
+        return analysis.constant(0)
     if node.args[at + 2] != 1 or analysis.is_constant(dim):
         if not analysis.is_constant(dim):
             analysis.pin(dim, node, "strided indices are picked by position")
             _refuse_batch(analysis, dim)
         return atom_dim(Atom(kept, FIXED)) if kept != 1 else UNIT
     pieces = analysis.algebra.pieces(dim, [size for size in (first, kept, full - first - kept) if size])
-    if pieces is None or not kept:
+    if pieces is None:
         raise UnknownError("the cut does not fall between whole factors of the axis")
     before: Dim = pieces[0] if first else ()
     chosen = pieces[1 if first else 0]
