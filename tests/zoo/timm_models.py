@@ -85,10 +85,10 @@ _ROWS: dict[str, tuple[str, int, tuple[str, ...], dict[str, Any]]] = {
     "repghost": ("repghostnet_050", 96, R, {}),
     "repvit": ("repvit_m0_9", 96, R, {}),
     "res2net": ("res2next50", 96, R, {}),
-    "resnest": ("resnest14d", 96, R, {}),
+    "resnest": ("resnest26d", 96, R, {}),
     "resnet": ("resnet10t", 96, R, {}),
     "resnetv2": ("resnetv2_18", 96, R, {}),
-    "rexnet": ("rexnet_100", 96, R, {}),
+    "rexnet": ("rexnet_100", 96, (), {}),  # every branch adds channels that its shortcut does not have
     "selecsls": ("selecsls42", 96, (), {}),
     "senet": ("legacy_seresnet18", 96, R, {}),
     "sequencer": ("sequencer2d_s", 112, R, {"layers": (1, 1, 1, 1)}),
