@@ -11,6 +11,7 @@ from tailorbird.graph.kernels import Kernel
 from tailorbird.graph.origin import error_origin, line_of, modules_of, node_origin
 from tailorbird.graph.outputs import plain
 from tailorbird.graph.stages import Stage, find_stages, without
+from tailorbird.graph.state import kept_state
 from tailorbird.graph.subgraph import Mode, Subgraph, as_module, live_nodes, specialise
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "error_origin",
     "find_stages",
     "importance",
+    "kept_state",
     "line_of",
     "live_nodes",
     "modules_of",

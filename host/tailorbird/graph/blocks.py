@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
 from torch.fx import Graph, Node
 
 from tailorbird.graph.algebra import Dims
@@ -36,7 +38,7 @@ def find_blocks(graph: Graph, dims: Mapping[Node, Dims]) -> tuple[Block, ...]:
         if not isinstance(left, Node) or not isinstance(right, Node) or left is right:
             continue
         for bypass, end in ((left, right), (right, left)):
-            if bypass in live and dims.get(bypass) == dims.get(end) == dims[node]:
+            if bypass in live and dims.get(bypass) == dims.get(end) == dims[node] and _dtype(bypass) == _dtype(node):
                 stems = (stem for stem in _shortcut(bypass, live) if dims.get(stem) == dims[node])
                 bodies = (_body(stem, end) for stem in stems)
                 body = next((body for body in bodies if _can_go(node, body)), None)
@@ -47,6 +49,11 @@ def find_blocks(graph: Graph, dims: Mapping[Node, Dims]) -> tuple[Block, ...]:
             found += [(node, *block) for block in _parallel(node, live, dims)][:1]
     names = _names([body for _, _, body in found])
     return tuple(Block(name, *parts) for name, parts in zip(names, found, strict=True))
+
+
+def _dtype(node: Node) -> torch.dtype:
+    value: Tensor = node.meta["val"]
+    return value.dtype
 
 
 def _fed_by_inputs(graph: Graph) -> set[Node]:

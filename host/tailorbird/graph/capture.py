@@ -25,6 +25,7 @@ from tailorbird.graph.op import VIEWS, op_name
 from tailorbird.graph.origin import error_origin
 from tailorbird.graph.outputs import plain_outputs
 from tailorbird.graph.regions import inline_regions
+from tailorbird.graph.state import hide_empty_buffers, kept_state
 
 __all__ = ["TRACE_BATCHES", "VIEWS", "Capture", "capture", "normalise", "op_name", "trace_batch", "with_batch"]
 
@@ -71,8 +72,9 @@ def capture(model: nn.Module, inputs: Inputs | tuple[Tensor, ...], *, batch: int
     example = Inputs.of(inputs) if batch is None else with_batch(Inputs.of(inputs), batch)
     try:
         # With gradients on, regions without them are recorded.
-        with torch.enable_grad(), plain_outputs(model), warnings.catch_warnings():
+        with torch.enable_grad(), kept_state(model), plain_outputs(model), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # export remarks on attributes that modules assign while they run
+            hide_empty_buffers(model)
             program = torch.export.export(model, example.args, dict(example.kwargs), strict=False)
             renamed = make_writable(program)
             module = program.module(check_guards=False)
@@ -85,6 +87,7 @@ def capture(model: nn.Module, inputs: Inputs | tuple[Tensor, ...], *, batch: int
             "and check that model(*example_inputs) runs; torch.export.export(model, example_inputs) must succeed",
         ) from error
     graph = module.graph
+    _drop_replacements(graph, module)
     inline_regions(module, graph)
     normalise(graph)
     tensors = _stored(graph, module)
@@ -98,6 +101,23 @@ def capture(model: nn.Module, inputs: Inputs | tuple[Tensor, ...], *, batch: int
     out_spec = program.call_spec.out_spec
     assert out_spec is not None
     return Capture(graph, tensors, parameters, frozenset(_constants(model, tensors)), out_spec, batch)
+
+
+def _drop_replacements(graph: Graph, root: nn.Module) -> None:
+    """A buffer that the forward pass replaced by one of another shape (a table for a longer sequence) stays as it is.
+
+    torch.export records it as a write into the buffer, which cannot hold it.
+    """
+    for node in list(graph.nodes):
+        if node.op != "call_function" or op_name(node) != "copy_" or node.users or node.args[0].op != "get_attr":
+            continue
+        held, written = _attribute(root, str(node.args[0].target)).shape, node.args[1].meta["val"].shape
+        try:
+            fits = torch.broadcast_shapes(held, written) == held
+        except RuntimeError:
+            fits = False
+        if not fits:
+            graph.erase_node(node)
 
 
 def normalise(graph: Graph) -> None:

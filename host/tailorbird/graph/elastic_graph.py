@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,10 @@ class ElasticGraph:
     unknown_ops: tuple[Pin, ...]
     batch: Atom | None
     batch_pin: Pin | None
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        """Copies of a network share what describes it."""
+        return self
 
     @property
     def device(self) -> torch.device:

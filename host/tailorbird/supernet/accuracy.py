@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def accuracy(net: SuperNet, config: Config, loader: Iterable[Any], images: int | None = None) -> float:
     """Top-1 accuracy, a fraction, on up to `images` samples. Raises: UsageError when the loader is empty."""
     right = total = 0
-    device = next(net.parameters()).device
+    device = net.device
     with evaluating(net), torch.no_grad():
         for batch in read(loader, device, images):
             guess = logits(net(*batch.inputs, config=config)).argmax(-1)

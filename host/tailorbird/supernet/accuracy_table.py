@@ -141,7 +141,7 @@ def accuracy_table(
     Raises: UsageError when the loader is empty or gives no labels.
     """
     begin = time.monotonic()
-    device = next(net.parameters()).device
+    device = net.device
     batches = list(read(loader, device, evaluation_images))
     if not batches:
         raise UsageError("there is nothing to evaluate", why="the loader gave no batch", fix="pass a loader with data")

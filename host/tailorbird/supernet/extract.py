@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from tailorbird.errors import InputShapeError
 from tailorbird.graph import as_module
 from tailorbird.types import Config
 
@@ -32,4 +34,26 @@ def extract(net: SuperNet, config: Config, example: Example | None = None) -> Gr
     }
     shared = {name: sized.tensor(name) for name in made.tensors}
     trains = {name: shared[name].requires_grad for name in made.tensors if isinstance(shared[name], nn.Parameter)}
-    return as_module(made.graph, {name: t.detach().clone() for name, t in owned.items()}, trains, "Subnet")
+    subnet = as_module(made.graph, {name: t.detach().clone() for name, t in owned.items()}, trains, "Subnet")
+    if sized.graph.batch_pin is not None:
+        subnet.register_forward_pre_hook(_OneBatch(net.report.model, tuple(x.shape[:1] for x in sized.graph.inputs)))
+    return subnet
+
+
+@dataclass(frozen=True, slots=True)
+class _OneBatch:
+    """Refuses other batch sizes than the one a subnet holds constants for."""
+
+    model: str
+    sizes: tuple[tuple[int | None, ...], ...]
+
+    def __call__(self, _subnet: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Raises: InputShapeError."""
+        for given, size in zip(inputs, self.sizes, strict=False):
+            if isinstance(given, Tensor) and tuple(given.shape[:1]) != size:
+                raise InputShapeError(
+                    f"this subnet of {self.model} was extracted for inputs of batch {size[0] if size else 1}, "
+                    f"got {tuple(given.shape)}",
+                    why="the network computes with its batch size, which is a constant of the subnet",
+                    fix="extract it for this batch: net.extract(config, example)",
+                )

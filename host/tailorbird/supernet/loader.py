@@ -26,8 +26,11 @@ class Batch:
         return self.inputs[0].shape[0]
 
     def head(self, count: int) -> Batch:
-        """The first samples."""
-        return Batch(tuple(x[:count] for x in self.inputs), None if self.labels is None else self.labels[:count])
+        """The first samples; inputs that do not have one entry for each sample stay whole."""
+        if count >= self.size:
+            return self
+        inputs = tuple(x[:count] if x.ndim and x.shape[0] == self.size else x for x in self.inputs)
+        return Batch(inputs, None if self.labels is None else self.labels[:count])
 
     def known(self) -> Tensor:
         """The labels. Raises: UsageError without labels."""

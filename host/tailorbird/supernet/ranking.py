@@ -60,8 +60,7 @@ def rank(
         scores = {g.name: importance(g, tensors, net.graph.stored, 2 if criterion == "l2" else 1) for g in groups}
     else:
         with evaluating(net):
-            device = next(net.parameters()).device
-            batches = read(loader or (), device, images)
+            batches = read(loader or (), net.device, images)
             if criterion == "taylor":
                 scores = _taylor(net, batches, loss or functional.cross_entropy)
             else:

@@ -34,7 +34,7 @@ def recalibrate(net: SuperNet, config: Config, loader: Iterable[Any], images: in
     chosen = net.space.canonical(config)
     if chosen.is_full or not any(op_name(node) == "batch_norm" for node in net.graph.graph.nodes):
         return
-    device = next(net.parameters()).device
+    device = net.device
     found = _Averages()
     with torch.no_grad():
         for batch in read(loader, device, images):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from tailorbird.errors import ElasticError, InputShapeError
-from tailorbird.graph import ElasticGraph, Group, Inputs, Mode, Pin, plain, trace, trace_rigid
+from tailorbird.graph import ElasticGraph, Group, Inputs, Mode, Pin, kept_state, plain, trace, trace_rigid
 from tailorbird.supernet.agree import ROUNDING, agree, at_another_batch
 from tailorbird.supernet.sized import Sized
 from tailorbird.types import Config
@@ -110,7 +110,7 @@ def _weights(body: Any) -> frozenset[str]:
 def answer(model: nn.Module, inputs: Inputs, name: str) -> Any:
     """What the user's module answers. Raises: InputShapeError when it does not run on inputs of these sizes."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), kept_state(model):
             return pytree.tree_map_only(Tensor, torch.clone, plain(inputs.call(model))[0])
     except Exception as error:
         text = str(error).strip().splitlines()
@@ -143,12 +143,13 @@ def _follows_the_batch(sized: Sized, model: nn.Module, inputs: Inputs) -> bool:
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """The module in eval mode for a while; modes and buffers (counters of calls) are put back."""
+    """The module in eval mode for a while; modes, attributes and buffers (counters of calls) are put back."""
     modes = {module: module.training for module in model.modules()}
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     model.eval()
     try:
-        yield
+        with kept_state(model):
+            yield
     finally:
         for module, mode in modes.items():
             module.training = mode

@@ -194,7 +194,7 @@ def _epoch_steps(loader: Iterable[Any], epochs: int) -> int:
 
 
 def _forever(net: SuperNet, loader: Iterable[Any]) -> Iterator[Batch]:
-    device = next(net.parameters()).device
+    device = net.device
     while True:
         empty = True
         for batch in read(loader, device):

@@ -104,3 +104,18 @@ def test_a_branch_that_does_not_come_from_the_stream_stays() -> None:
             return y + self.block(y) + self.side(x)
 
     assert names(Lateral(), torch.randn(2, 4)) == ["block"]
+
+
+def test_a_branch_that_widens_the_number_format_is_no_block() -> None:
+    class Widening(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.body, self.head = nn.Linear(8, 6), nn.Linear(6, 6).double(), nn.Linear(6, 3).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.stem(x)
+            z: Tensor = self.head(y + self.body(y.double()))
+            return z
+
+    net = compiled(Widening(), torch.randn(2, 8))
+    assert [d.name for d in net.space.dimensions] == ["stem"]

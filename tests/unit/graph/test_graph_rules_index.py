@@ -235,3 +235,25 @@ def test_positions_from_the_end_leave_what_lies_before_them_free(key: int, heads
 def test_joining_with_nothing_changes_nothing() -> None:
     net = compiled(Between(lambda x: torch.cat([x[:, :0], x], 1)), image())
     assert [dimension.size for dimension in net.space.width] == [16]
+
+
+class Gathering(nn.Module):
+    """Entry i of the index picks from entry i of a tensor with more of them."""
+
+    def __init__(self, picked: int) -> None:
+        super().__init__()
+        self.values = nn.Conv2d(3, 8, 3)
+        self.scores = nn.Conv2d(3, picked, 3)
+        self.head = nn.Linear(picked, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        best = self.scores(x).flatten(2).topk(4, dim=2)[1]
+        y: Tensor = self.head(self.values(x).flatten(2).gather(2, best).mean(2))
+        return y
+
+
+@pytest.mark.parametrize(("picked", "elastic"), [(8, ["scores"]), (6, [])])
+def test_a_gather_pairs_channels_only_where_both_tensors_have_all_of_them(picked: int, elastic: list[str]) -> None:
+    net = compiled(Gathering(picked), image())
+    assert len(net.space.width) == len(elastic), net.report.render()
+    assert not net.report.unknown_ops

@@ -133,3 +133,42 @@ def test_extracted_subnets_own_their_weights(net: SuperNet) -> None:
 def test_groups_left_out_are_reported_with_the_reason() -> None:
     net = elastic(ResidualNet(), (torch.randn(1, 3, 16, 16),), freeze=["layer1*"])
     assert {p.name: p.op for p in net.report.pinned}["layer1.0.conv1"] == "options"
+
+
+def test_a_copy_computes_the_same_and_has_weights_of_its_own(net: SuperNet) -> None:
+    twin, x, config = copy.deepcopy(net), torch.randn(2, 3, 16, 16), net.space.smallest()
+    with torch.no_grad():
+        before = net(x, config=config)
+        assert torch.equal(twin(x, config=config), before)
+        assert torch.equal(twin.extract(config)(x), before)
+        next(twin.parameters()).zero_()
+        assert torch.equal(net(x, config=config), before)
+        assert not torch.equal(twin(x, config=config), before)
+
+
+class PerSample(nn.Module):
+    """Computes with the size of its batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(8, 8)
+        self.last = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(self.first(x)) * x.shape[0]
+        return y
+
+
+def test_a_subnet_that_holds_its_batch_size_refuses_others() -> None:
+    net = elastic(PerSample(), (torch.randn(2, 8),), divisor=1)
+    x, config = torch.randn(5, 8), net.space.smallest()
+    assert not net.report.any_batch
+    with pytest.raises(InputShapeError, match="extracted for inputs of batch 2") as caught:
+        net.extract(config)(x)
+    assert "net.extract(config, example)" in caught.value.fix
+    subnet = net.extract(config, (x,))
+    with torch.no_grad():
+        assert torch.equal(subnet(x), net(x, config=config))
+    again = torch.export.export(subnet, (x,), strict=False).module()
+    with torch.no_grad():
+        assert torch.equal(again(x), subnet(x))

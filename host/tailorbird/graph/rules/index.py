@@ -104,8 +104,9 @@ def gather(analysis: Analysis, node: Node) -> Dims:
             pin_positions(analysis, node, dim)
         elif dim_size(dim) == dim_size(wanted):
             analysis.unify(dim, wanted, node)
-        else:
+        else:  # entry i of the index belongs to entry i of the tensor, which has more of them
             pin_positions(analysis, node, dim)
+            pin_positions(analysis, node, wanted)
     return found
 
 

@@ -23,7 +23,8 @@ def recurrent(analysis: Analysis, node: Node) -> Several:
     """x[t, n, in] -> y[t, n, directions * out]; each cell has w_ih [gates][hidden] x in and w_hh [gates][hidden] x out.
 
     The state h[layers * directions, n, out] gives all cells one size; `out` is `hidden`, or the size of the projection
-    of an LSTM that has one. Both directions of a layer keep the same units.
+    of an LSTM that has one. Both directions of a layer keep the same units. Since the op takes a state of unequal sizes
+    as the sign of a projection, `hidden` stays full beside one: `out` is never equal to it.
     """
     data, state, weights = node.args[:3]
     bias, layers, both, batch_first = (node.args[at] for at in (3, 4, 7, 8))
@@ -38,6 +39,8 @@ def recurrent(analysis: Analysis, node: Node) -> Several:
     hidden = atom_dim(Atom(analysis.shape(params[0][0])[0] // gates))
     projected = len(params[0]) % 2 == 1
     out = atom_dim(Atom(analysis.shape(params[0][-1])[0])) if projected else hidden
+    if projected:
+        analysis.pin(hidden, node, "a projection is told by being smaller than this")
     below: Dim = x[-1]
     for layer in range(layers):
         own = params[layer * (2 if both else 1) :][: 2 if both else 1]
