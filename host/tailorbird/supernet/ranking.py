@@ -144,6 +144,7 @@ class _Watched(Interpreter):
             node.name: [
                 (axis, dim, groups[atom])
                 for axis, dim in enumerate(dims)
+                if not any(atom.batch for segment in dim for atom in segment)  # its size is the one of the capture
                 for atom in dict.fromkeys(atom for segment in dim for atom in segment)
                 if atom in groups
             ]

@@ -9,6 +9,7 @@ from zoo.small_models import ResidualNet, VisionTransformer, randomised
 
 from tailorbird.errors import UsageError
 from tailorbird.supernet import SuperNet, elastic
+from tailorbird.supernet.loader import read
 from tailorbird.types import Config
 
 X = torch.randn(1, 3, 16, 16)
@@ -133,3 +134,32 @@ def test_criteria_without_their_data_are_refused(net: SuperNet) -> None:
         net.rank("activation", [])
     with pytest.raises(UsageError, match="no labels"):
         net.rank("taylor", [X])
+
+
+def test_heads_merged_with_the_batch_are_ranked_on_activations() -> None:
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.attn, self.head = nn.Linear(8, 8), nn.MultiheadAttention(8, 4), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.stem(x).transpose(0, 1)
+            z: Tensor = self.head(self.attn(y, y, y, need_weights=False)[0].mean(0))
+            return z
+
+    net = elastic(randomised(Attending()), (torch.randn(2, 5, 8),), divisor=1)
+    orders = net.rank("activation", [torch.randn(3, 5, 8)])
+    heads = next(d.name for d in net.space.dimensions if d.kind == "heads")
+    assert sorted((orders or net.orders)[heads].tolist()) == [0, 1, 2, 3]
+
+
+def test_a_network_without_parameters_has_nothing_to_rank() -> None:
+    net = elastic(nn.ReLU(), (torch.randn(2, 8),))
+    net.rank("activation", [torch.randn(3, 8)])
+    assert not net.orders
+
+
+def test_inputs_without_one_entry_for_each_sample_stay_whole() -> None:
+    images, table = torch.randn(6, 3), torch.randn(9, 3)
+    batches = list(read([((images, table), torch.zeros(6))], torch.device("cpu"), 4))
+    assert [x.shape[0] for batch in batches for x in batch.inputs] == [4, 9]
