@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,13 +36,21 @@ class Options:
         importance: str = "l2",
     ) -> Options:
         """From the arguments as users give them. Raises: UsageError."""
-        common = divisor if isinstance(divisor, int) else 8
         by_name = tuple(divisor.items()) if isinstance(divisor, Mapping) else ()
+        common: Any = 8 if divisor is None or isinstance(divisor, Mapping) else divisor
+        if not all(map(_is_size, (common, *(step for _, step in by_name)))):
+            raise UsageError(
+                "a divisor must be a positive whole number",
+                why=f"got {divisor!r}",
+                fix="pass divisor=8, or a mapping from patterns to such numbers",
+            )
+        if not isinstance(choices, Mapping | None) or not all(map(_are_sizes, (choices or {}).values())):
+            raise UsageError(
+                "choices must be lists of positive whole numbers",
+                why=f"got {choices!r}",
+                fix='pass a mapping from patterns to sizes: choices={"layer2.*": [8, 16]}',
+            )
         wanted = tuple((pattern, tuple(sizes)) for pattern, sizes in (choices or {}).items())
-        if any(not isinstance(step, int) or step < 1 for step in (common, *(step for _, step in by_name))):
-            raise UsageError("a divisor must be a positive number", why=f"got {divisor!r}")
-        if any(not isinstance(size, int) or size < 1 for _, sizes in wanted for size in sizes):
-            raise UsageError("choices must be positive numbers", why=f"got {choices!r}")
         return cls(
             None if only is None else _several(only), _several(freeze or ()), common, by_name, wanted, importance
         )
@@ -68,5 +76,20 @@ class Options:
         )
 
 
-def _several(patterns: Patterns) -> tuple[str, ...]:
-    return (patterns,) if isinstance(patterns, str) else tuple(patterns)
+def _is_size(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _are_sizes(values: Any) -> bool:
+    return isinstance(values, Sequence) and len(values) > 0 and all(map(_is_size, values))
+
+
+def _several(patterns: Any) -> tuple[str, ...]:
+    found = (patterns,) if isinstance(patterns, str) else patterns
+    if not isinstance(found, Iterable) or not all(isinstance(pattern, str) for pattern in (found := tuple(found))):
+        raise UsageError(
+            "only and freeze take patterns on the names of dimensions",
+            why=f"got {patterns!r}",
+            fix='pass a text or a list of texts: freeze=["layer2.*", "*:kernel"]',
+        )
+    return found

@@ -158,6 +158,11 @@ class SearchSpace:
 
         Raises: UsageError for an invalid configuration.
         """
+        if not isinstance(config, Config):
+            raise UsageError(
+                f"a configuration is a Config, not a {type(config).__name__}",
+                fix="take one from net.space (smallest(), sample(seed)), or make one: Config.of({name: size}, [block])",
+            )
         if config.is_full:
             return config
         self.validate(config)

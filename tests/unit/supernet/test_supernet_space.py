@@ -132,9 +132,28 @@ def test_a_pattern_that_matches_nothing_is_refused_with_what_is_near(option: str
 
 @pytest.mark.parametrize(
     "options",
-    [{"divisor": 0}, {"choices": {"stem.0": [0]}}, {"choices": {"stem.0": [17]}}, {"choices": {"layer1.0": [0]}}],
+    [
+        {"divisor": 0},
+        {"divisor": 4.0},
+        {"divisor": "4"},
+        {"choices": {"stem.0": [0]}},
+        {"choices": {"stem.0": []}},
+        {"choices": {"stem.0": 8}},
+        {"choices": {"stem.0": [17]}},
+        {"choices": {"layer1.0": [0]}},
+        {"only": 3},
+        {"freeze": [3]},
+    ],
     ids=str,
 )
 def test_sizes_that_make_no_sense_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         elastic(ResidualNet(), (torch.randn(1, 3, 16, 16),), **options)
+
+
+@pytest.mark.parametrize("config", [{"stem.0": 8}, "smallest", 3])
+def test_a_configuration_of_another_type_is_refused(net: SuperNet, config: object) -> None:
+    for use in (lambda c: net(torch.randn(1, 3, 16, 16), config=c), net.extract, net.macs, net.params):
+        with pytest.raises(UsageError, match="a configuration is a Config") as caught:
+            use(config)
+        assert "net.space" in caught.value.fix
