@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,8 +85,8 @@ def _are_sizes(values: Any) -> bool:
 
 
 def _several(patterns: Any) -> tuple[str, ...]:
-    found = (patterns,) if isinstance(patterns, str) else patterns
-    if not isinstance(found, Iterable) or not all(isinstance(pattern, str) for pattern in (found := tuple(found))):
+    found: tuple[Any, ...] = tuple(patterns) if isinstance(patterns, list | tuple | set | frozenset) else (patterns,)
+    if not all(isinstance(pattern, str) for pattern in found):
         raise UsageError(
             "only and freeze take patterns on the names of dimensions",
             why=f"got {patterns!r}",
