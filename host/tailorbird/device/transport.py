@@ -16,7 +16,7 @@ from tailorbird import wire
 from tailorbird.device.address import Address
 from tailorbird.device.failure import device_error, is_transient
 
-_PAUSES_S = (0.05, 0.2, 0.5)
+_PAUSES_S = (0.05, 0.2, 0.5, 1.2)  # together more than the longest time a channel waits before it connects again
 _CONTROL_BYTES = 1 << 20
 _INFERENCE_BYTES = 16 << 20
 
