@@ -169,7 +169,13 @@ def _other(model: nn.Module, inputs: Inputs) -> Inputs:
 
 
 def _macs(net: SuperNet, config: Config, inputs: Inputs) -> list[int]:
-    """What the supernet says and what running the extracted subnet counts, per sample."""
+    """What the supernet says and what running the extracted subnet counts, per sample.
+
+    Counted on one sample where any batch runs: what a network computes once for the whole batch must not be divided.
+    """
+    if net.report.any_batch:
+        batch = inputs[0].shape[0]
+        inputs = tuple(x[:1] if x.ndim and x.shape[0] == batch else x for x in inputs)
     counter = FlopCounterMode(display=False)
     subnet = net.extract(config)  # outside: it multiplies kernels by their transform matrices
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:

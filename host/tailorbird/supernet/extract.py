@@ -26,7 +26,7 @@ def extract(net: SuperNet, config: Config, example: Example | None = None) -> Gr
     chosen = net.space.canonical(config)
     sized = net.at_example(chosen, example)
     selection = sized.selection(chosen)
-    made = sized.subgraph(chosen)
+    made = sized.subgraph(chosen, selection)
     statistics = net.statistics(chosen)
     owned = {
         name: statistics[name] if name in statistics else sized.cut(name, selection.cuts(sized.graph.stored[name]))

@@ -68,13 +68,14 @@ class Sized:
         if known is not None:
             return known
         selection = self.selection(config)
-        made = self.subgraph(config, lifted=True, mode=mode)
+        made = self.subgraph(config, selection, lifted=True, mode=mode)
         tensors = tuple((name, self._cuts(name, selection)) for name in made.tensors)
         return self._plans.put((config, mode), Plan(GraphModule(nn.Module(), made.graph), tensors))
 
-    def subgraph(self, config: Config, *, lifted: bool = False, mode: Mode = Mode.EVAL) -> Subgraph:
-        """The graph of a subnet, the resize of its input included."""
-        selection = self.selection(config)
+    def subgraph(
+        self, config: Config, selection: Selection, *, lifted: bool = False, mode: Mode = Mode.EVAL
+    ) -> Subgraph:
+        """The graph of a subnet, the resize of its input included; `selection` is that of the configuration."""
         made = specialise(
             self.graph, selection.sizes, selection.skipped, lifted=lifted, mode=mode, device=self.moved_to
         )
