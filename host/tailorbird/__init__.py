@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tailorbird.flow.board import search_net as search
     from tailorbird.flow.latency import latency_model
     from tailorbird.supernet import SearchSpace, SuperNet
-    from tailorbird.supernet.accuracy_table import AccuracyTable, accuracy_table
+    from tailorbird.supernet.accuracy import AccuracyTable, accuracy_table
     from tailorbird.supernet.elastic import elastic
     from tailorbird.types import Config, Ladder, Rung
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 #: Public name -> (module, name there).
 _HOMES = {
-    "AccuracyTable": ("tailorbird.supernet.accuracy_table", "AccuracyTable"),
+    "AccuracyTable": ("tailorbird.supernet.accuracy", "AccuracyTable"),
     "Board": ("tailorbird.flow.board", "Board"),
     "Config": ("tailorbird.types", "Config"),
     "Device": ("tailorbird.device", "Device"),
@@ -45,7 +45,7 @@ _HOMES = {
     "Served": ("tailorbird.flow.board", "Served"),
     "SuperNet": ("tailorbird.supernet", "SuperNet"),
     "TailorbirdError": ("tailorbird.errors", "TailorbirdError"),
-    "accuracy_table": ("tailorbird.supernet.accuracy_table", "accuracy_table"),
+    "accuracy_table": ("tailorbird.supernet.accuracy", "accuracy_table"),
     "elastic": ("tailorbird.supernet", "elastic"),
     "latency_model": ("tailorbird.flow.latency", "latency_model"),
     "local": ("tailorbird.flow.board", "local_board"),

@@ -24,7 +24,7 @@ from tailorbird.flow.deploy import deploy
 from tailorbird.flow.workspace import Workspace
 from tailorbird.search import Point, search
 from tailorbird.supernet import SuperNet
-from tailorbird.supernet.accuracy_table import AccuracyTable
+from tailorbird.supernet.accuracy import AccuracyTable
 from tailorbird.types import Config, Deployment, Event, Inference, Ladder, Rung
 
 #: Real inputs checked on the device against torch before a bundle serves.

@@ -22,8 +22,7 @@ from tailorbird.flow.network import Network
 from tailorbird.flow.workspace import Note, Workspace, silent
 from tailorbird.search import Point, choose_rungs, evolve, pareto_front
 from tailorbird.supernet import SuperNet
-from tailorbird.supernet.accuracy import accuracy
-from tailorbird.supernet.accuracy_table import accuracy_table
+from tailorbird.supernet.accuracy import accuracy, accuracy_table
 from tailorbird.types import DeviceCard, Ladder, Rung
 from tailorbird.ui.run import FrontPoint, PredictionPoint
 

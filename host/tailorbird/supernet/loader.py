@@ -1,8 +1,8 @@
-"""Batches as users' loaders give them: `(inputs, labels)`, inputs being a tensor or a tuple of tensors."""
+"""Batches as users' loaders give them: `(inputs, target)`, a mapping with `labels`, or inputs alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,32 +11,42 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from tailorbird.errors import UsageError
+from tailorbird.graph import Inputs
+
+_TARGETS = ("labels", "label", "targets", "target")
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Inputs (N, ...) of one step and their labels (N,), if there are any."""
+    """What the network is called with, and what it should answer: labels (N,), or any nesting of tensors, or None."""
 
-    inputs: tuple[Tensor, ...]
-    labels: Tensor | None
+    inputs: Inputs
+    target: Any = None
 
     @property
     def size(self) -> int:
         """Number of samples."""
-        return self.inputs[0].shape[0]
+        return self.inputs.batch or 0
 
     def head(self, count: int) -> Batch:
-        """The first samples; inputs that do not have one entry for each sample stay whole."""
+        """The first samples; what does not have one entry for each sample stays whole."""
         if count >= self.size:
             return self
-        inputs = tuple(x[:count] if x.ndim and x.shape[0] == self.size else x for x in self.inputs)
-        return Batch(inputs, None if self.labels is None else self.labels[:count])
+        size = self.size
 
-    def known(self) -> Tensor:
-        """The labels. Raises: UsageError without labels."""
-        if self.labels is None:
+        def shorten(value: Any) -> Any:
+            own = isinstance(value, Tensor) and value.ndim and value.shape[0] == size
+            return value[:count] if own else value
+
+        # A list with one entry for each sample is how detection targets come.
+        targets = self.target[:count] if isinstance(self.target, list) and len(self.target) == size else self.target
+        return Batch(self.inputs.map_batched(lambda x: x[:count]), pytree.tree_map(shorten, targets))
+
+    def known(self) -> Any:
+        """The target. Raises: UsageError without one."""
+        if self.target is None:
             raise UsageError("this loader gives no labels", fix="yield (inputs, labels) from the loader")
-        return self.labels
+        return self.target
 
 
 def read(loader: Iterable[Any], device: torch.device, limit: int | None = None) -> Iterator[Batch]:
@@ -53,16 +63,34 @@ def read(loader: Iterable[Any], device: torch.device, limit: int | None = None) 
 
 
 def _batch(item: Any, device: torch.device) -> Batch:
-    if isinstance(item, Tensor):
-        return Batch((item.to(device),), None)
-    if not isinstance(item, list | tuple) or len(item) != 2 or not isinstance(item[1], Tensor):
+    inputs, target = _parts(item)
+    if not inputs.tensors or not inputs.batch:
         raise UsageError(
-            "the loader gives something other than (inputs, labels)",
-            why=f"got {type(item).__name__}",
-            fix="yield a tensor of inputs, or a pair of inputs (a tensor or a tuple of tensors) and labels",
+            "the loader gives a batch without samples",
+            why="its inputs hold no tensor with a first dimension",
+            fix="yield batches of at least one sample",
         )
-    inputs = item[0] if isinstance(item[0], list | tuple) else (item[0],)
-    return Batch(tuple(x.to(device) for x in inputs), item[1].to(device))
+    return Batch(inputs.map(lambda x: x.to(device)), pytree.tree_map_only(Tensor, lambda x: x.to(device), target))
+
+
+def _parts(item: Any) -> tuple[Inputs, Any]:
+    if isinstance(item, Tensor):
+        return Inputs((item,)), None
+    if isinstance(item, Mapping) and all(isinstance(name, str) for name in item):
+        name = next((name for name in _TARGETS if name in item), None)
+        return Inputs((), {k: v for k, v in item.items() if k != name}), None if name is None else item[name]
+    if isinstance(item, list | tuple) and len(item) == 2:
+        first, target = item
+        if isinstance(first, Mapping):
+            return Inputs((), dict(first)), target
+        if isinstance(first, Tensor | list | tuple):
+            return Inputs((first,) if isinstance(first, Tensor) else tuple(first)), target
+    raise UsageError(
+        "the loader gives something other than (inputs, labels)",
+        why=f"got {type(item).__name__}" + (f" of {len(item)}" if isinstance(item, list | tuple) else ""),
+        fix="yield inputs, a pair of inputs and labels, or a mapping with `labels`; "
+        "inputs are a tensor, a tuple of tensors, or a mapping from names",
+    )
 
 
 def logits(output: Any) -> Tensor:
@@ -70,6 +98,6 @@ def logits(output: Any) -> Tensor:
     found = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
     if not found:
         raise UsageError(
-            "the network's output holds no scores", fix="pass `loss` and evaluate with a function of your own"
+            "the network's output holds no scores", fix="pass a `task` of your own with loss, metric and distance"
         )
     return found[0]

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from tailorbird.errors import UsageError
 from tailorbird.graph import ElasticGraph, Group, Mode, importance, per_index
-from tailorbird.supernet.accuracy import evaluating
+from tailorbird.supernet.accuracy.measure import evaluating
 from tailorbird.supernet.loader import Batch, logits, read
 from tailorbird.types import Config
 
@@ -80,7 +80,7 @@ def _taylor(net: SuperNet, batches: Iterable[Batch], loss: Loss) -> dict[str, Te
     seen = 0
     with torch.enable_grad():
         for batch in batches:
-            value = loss(logits(net(*batch.inputs)), batch.known())
+            value = loss(logits(net(*batch.inputs.args, **batch.inputs.kwargs)), batch.known())
             found = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
             for (name, weight), gradient in zip(weights.items(), found, strict=True):
                 if gradient is not None:
@@ -106,10 +106,11 @@ def _activation(net: SuperNet, batches: Iterable[Batch]) -> dict[str, Tensor]:
     seen = 0
     with torch.no_grad():
         for batch in batches:
-            sized = net.at(batch.inputs, Config())
+            leaves = net.bound(batch.inputs).leaves
+            sized = net.at(leaves, Config())
             plan = sized.plan(Config(), Mode.EVAL)
             watch = _Watched(sized.graph, plan.module, found, batch.size)
-            watch.run(*sized.stored(plan, {}), *batch.inputs)
+            watch.run(*sized.stored(plan, {}), *leaves)
             seen += batch.size
     _check_seen(seen)
     return found.scores(net.graph)

@@ -38,10 +38,11 @@ def recalibrate(net: SuperNet, config: Config, loader: Iterable[Any], images: in
     found = _Averages()
     with torch.no_grad():
         for batch in read(loader, device, images):
-            sized = net.at(batch.inputs, chosen)
+            leaves = net.bound(batch.inputs).leaves
+            sized = net.at(leaves, chosen)
             plan = sized.plan(chosen, Mode.EVAL)
             measured = _Measured(plan.module, [name for name, _ in plan.tensors], found, batch.size)
-            measured.run(*sized.stored(plan, {}), *batch.inputs)
+            measured.run(*sized.stored(plan, {}), *leaves)
     if not found.sums:
         raise UsageError(
             "there is nothing to recalibrate on", why="the loader gave no batch", fix="pass a loader with data"

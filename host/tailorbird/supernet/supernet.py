@@ -37,7 +37,7 @@ from tailorbird.supernet.selection import Selection
 from tailorbird.supernet.sized import Sized, Statistics
 from tailorbird.supernet.sizes import Sizes
 from tailorbird.supernet.space import SearchSpace
-from tailorbird.supernet.train import FitResult, fit
+from tailorbird.supernet.training import FitResult, fit
 from tailorbird.types import Config
 
 _STATISTICS = 256  # recalibrated configurations kept
@@ -110,7 +110,7 @@ class SuperNet(nn.Module):
 
         Raises: UsageError for an invalid configuration, InputShapeError for inputs that do not fit.
         """
-        given = bind(self.weights, self.example, Inputs(args, kwargs))
+        given = self.bound(Inputs(args, kwargs))
         leaves = given.leaves
         chosen = self.space.canonical(config or Config())
         if self.training and chosen.is_full:
@@ -118,6 +118,10 @@ class SuperNet(nn.Module):
             return plain(self.weights(*given.args, **given.kwargs))[0]
         statistics = {} if self.training else self._statistics.get(chosen) or {}
         return self.at(leaves, chosen).run(chosen, Mode.TRAIN if self.training else Mode.EVAL, leaves, statistics)
+
+    def bound(self, inputs: Inputs) -> Inputs:
+        """Inputs laid out as the example was. Raises: InputShapeError when they are other ones."""
+        return bind(self.weights, self.example, inputs)
 
     def at(self, leaves: Sequence[Any], config: Config) -> Sized:
         """The capture that runs a configuration on inputs (the leaves, in order); made when first needed.

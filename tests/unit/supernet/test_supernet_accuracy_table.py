@@ -10,10 +10,11 @@ from torch import nn
 from zoo.small_models import ResidualNet, VisionTransformer, randomised
 
 from tailorbird.errors import UsageError
+from tailorbird.graph import Inputs
 from tailorbird.supernet import AccuracyTable, SuperNet, accuracy, accuracy_table, elastic
-from tailorbird.supernet.curve import DecreasingCurve
+from tailorbird.supernet.accuracy.curve import DecreasingCurve
+from tailorbird.supernet.accuracy.probe import Probe
 from tailorbird.supernet.loader import Batch
-from tailorbird.supernet.probe import Probe
 from tailorbird.types import Config
 
 
@@ -38,7 +39,7 @@ def test_a_probe_that_reuses_the_full_networks_activations_finds_the_same_diverg
     torch.set_num_threads(1)
     net = elastic(randomised(make()).eval(), (torch.randn(1, 3, 16, 16),))
     x = torch.randn(8, 3, 16, 16)
-    probe, whole = Probe(net, Batch((x,), None)), Probe(net, Batch((x,), None))
+    probe, whole = Probe(net, Batch(Inputs((x,)))), Probe(net, Batch(Inputs((x,))))
     whole._reusable = False
     assert probe.divergence(Config()) == pytest.approx(0, abs=1e-6)
     for dimension in net.space.dimensions:

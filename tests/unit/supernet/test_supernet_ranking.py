@@ -162,4 +162,4 @@ def test_a_network_without_parameters_has_nothing_to_rank() -> None:
 def test_inputs_without_one_entry_for_each_sample_stay_whole() -> None:
     images, table = torch.randn(6, 3), torch.randn(9, 3)
     batches = list(read([((images, table), torch.zeros(6))], torch.device("cpu"), 4))
-    assert [x.shape[0] for batch in batches for x in batch.inputs] == [4, 9]
+    assert [x.shape[0] for batch in batches for x in batch.inputs.tensors] == [4, 9]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tailorbird.errors import UsageError
-from tailorbird.supernet.accuracy import accuracy
+from tailorbird.supernet.accuracy.measure import accuracy
 from tailorbird.supernet.loader import Batch, logits, read
 from tailorbird.types import Config
 
@@ -157,16 +157,16 @@ class _Run:
     def step(self, batch: Batch, number: int) -> float:
         """Full network on the labels, smallest and random subnets on soft answers, one update. Returns the loss."""
         self.optimiser.zero_grad(set_to_none=True)
-        scores = logits(self.net(*batch.inputs))
+        scores = logits(self.net(*batch.inputs.args, **batch.inputs.kwargs))
         hard = self.loss(scores, batch.known())
         hard.backward()
         soft = scores.detach()
         if self.teacher is not None:
             with torch.no_grad():
-                soft = logits(self.teacher(*batch.inputs))
+                soft = logits(self.teacher(*batch.inputs.args, **batch.inputs.kwargs))
         target = soft.softmax(-1)
         for config in self._subnets(number):
-            answer = logits(self.net(*batch.inputs, config=config))
+            answer = logits(self.net(*batch.inputs.args, config=config, **batch.inputs.kwargs))
             functional.cross_entropy(answer.flatten(0, -2), target.flatten(0, -2)).backward()
         nn.utils.clip_grad_norm_(self.weights, _LARGEST_GRADIENT_NORM)
         self.optimiser.step()

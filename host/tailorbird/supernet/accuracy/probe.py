@@ -28,12 +28,13 @@ class Probe:
     """The full network's run on one batch, against which subnets are compared. Holds all its activations."""
 
     def __init__(self, net: SuperNet, batch: Batch) -> None:
-        self._net, self._batch = net, batch
-        self._sized = net.at(batch.inputs, Config())
+        self._net = net
+        self._leaves = net.bound(batch.inputs).leaves
+        self._sized = net.at(self._leaves, Config())
         plan = self._sized.plan(Config(), Mode.PROBE)
         run = Interpreter(plan.module, garbage_collect_values=False)
         with torch.no_grad():
-            self._reference = self._scores(run.run(*self._sized.stored(plan, {}), *batch.inputs))
+            self._reference = self._scores(run.run(*self._sized.stored(plan, {}), *self._leaves))
         self._values = {node.name: value for node, value in run.env.items()}
         self._nodes = {node.name: node for node in plan.module.graph.nodes}
         self._reusable = not any(_mutates(node) for node in plan.module.graph.nodes)
@@ -41,12 +42,12 @@ class Probe:
     def divergence(self, config: Config) -> float:
         """Mean KL divergence of a subnet's answers from the full network's, in nats."""
         chosen = self._net.space.canonical(config)
-        sized = self._net.at(self._batch.inputs, chosen)
+        sized = self._net.at(self._leaves, chosen)
         plan = sized.plan(chosen, Mode.PROBE)
         unchanged = self._unchanged(plan) if sized is self._sized else []  # at another resolution everything changes
         known: dict[Node, Any] = {node: self._values[node.name] for node in unchanged}
         with torch.no_grad():
-            out = Interpreter(plan.module).run(*sized.stored(plan, {}), *self._batch.inputs, initial_env=known)
+            out = Interpreter(plan.module).run(*sized.stored(plan, {}), *self._leaves, initial_env=known)
             return float(functional.kl_div(self._scores(out), self._reference, reduction="batchmean", log_target=True))
 
     def _scores(self, flat: Any) -> Tensor:

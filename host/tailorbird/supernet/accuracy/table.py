@@ -16,12 +16,14 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from tailorbird.errors import UsageError
-from tailorbird.supernet.accuracy import accuracy, evaluating
-from tailorbird.supernet.curve import DecreasingCurve
+from tailorbird.graph import Inputs
+from tailorbird.supernet.accuracy.curve import DecreasingCurve
+from tailorbird.supernet.accuracy.measure import accuracy, evaluating
+from tailorbird.supernet.accuracy.probe import Probe
 from tailorbird.supernet.loader import Batch, read
-from tailorbird.supernet.probe import Probe
 from tailorbird.supernet.recalibrate import recalibrate
 from tailorbird.supernet.space import SearchSpace
 from tailorbird.types import Config
@@ -145,7 +147,7 @@ def accuracy_table(
     batches = list(read(loader, device, evaluation_images))
     if not batches:
         raise UsageError("there is nothing to evaluate", why="the loader gave no batch", fix="pass a loader with data")
-    held = [(batch.inputs, batch.known()) for batch in batches]
+    held = [(batch.inputs.args, batch.known()) for batch in batches]
     source = held if recalibration is None else recalibration
     singles = _single_factors(net.space)
     total = len(singles) + anchors
@@ -197,10 +199,11 @@ def _summed(terms: dict[tuple[str, int], float], config: Config) -> float:
 
 def _chunks(batches: list[Batch], limit: int) -> list[Batch]:
     """The first `limit` samples in batches of equal, bounded size."""
-    count = len(batches[0].inputs)
-    joined = [torch.cat([batch.inputs[i] for batch in batches])[:limit] for i in range(count)]
+    spec = batches[0].inputs.structure
+    leaves = [batch.inputs.leaves for batch in batches]
+    joined = [torch.cat(parts)[:limit] for parts in zip(*leaves, strict=True)]
     parts = [x.split(_PROBE_BATCH) for x in joined]
-    return [Batch(tuple(inputs), None) for inputs in zip(*parts, strict=True)]
+    return [Batch(Inputs(*pytree.tree_unflatten(chosen, spec))) for chosen in zip(*parts, strict=True)]
 
 
 def _choose_anchors(space: SearchSpace, terms: dict[tuple[str, int], float], count: int, seed: int) -> list[Config]:
