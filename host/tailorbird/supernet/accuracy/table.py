@@ -9,7 +9,6 @@ accuracy.
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
@@ -20,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from tailorbird.errors import UsageError
 from tailorbird.graph import Inputs
+from tailorbird.supernet.accuracy.anchors import choose_anchors
 from tailorbird.supernet.accuracy.curve import DecreasingCurve
 from tailorbird.supernet.accuracy.measure import accuracy, evaluating
 from tailorbird.supernet.accuracy.probe import Probe
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from tailorbird.supernet.supernet import SuperNet
 
 _PROBE_BATCH = 64  # samples whose activations are held at once
-_CANDIDATES = 200  # random subnets the anchors are chosen from
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,7 @@ def accuracy_table(
         terms = {_factor(net.space, config): max(0.0, value / probed) for config, value in sums.items()}
         full = accuracy(net, Config(), held)
         found = []
-        for place, config in enumerate(_choose_anchors(net.space, terms, anchors, seed)):
+        for place, config in enumerate(choose_anchors(net.space, lambda config: _summed(terms, config), anchors, seed)):
             found.append(
                 Anchor(config, _summed(terms, config), _evaluate(net, config, source, recalibration_images, held))
             )
@@ -204,24 +203,6 @@ def _chunks(batches: list[Batch], limit: int) -> list[Batch]:
     joined = [torch.cat(parts)[:limit] for parts in zip(*leaves, strict=True)]
     parts = [x.split(_PROBE_BATCH) for x in joined]
     return [Batch(Inputs(*pytree.tree_unflatten(chosen, spec))) for chosen in zip(*parts, strict=True)]
-
-
-def _choose_anchors(space: SearchSpace, terms: dict[tuple[str, int], float], count: int, seed: int) -> list[Config]:
-    """The smallest subnet and random ones spread evenly over the rank of their predicted divergence."""
-    rng = random.Random(seed)  # noqa: S311  (no secret depends on it)
-    drawn = {_thinned(space, space.sample(rng.getrandbits(32)), rng) for _ in range(_CANDIDATES)}
-    smallest = space.smallest()
-    ranked = sorted(drawn - {smallest, Config()}, key=lambda config: (_summed(terms, config), config.key))
-    wanted = min(count - 1, len(ranked))
-    spread = [ranked[(2 * place + 1) * len(ranked) // (2 * wanted)] for place in range(wanted)]
-    return [*spread, *([] if smallest.is_full else [smallest])]
-
-
-def _thinned(space: SearchSpace, config: Config, rng: random.Random) -> Config:
-    """A random share of a configuration's changes, so that mild subnets occur as often as drastic ones."""
-    share = rng.random()
-    sizes = {name: size for name, size in config.sizes if rng.random() < share}
-    return space.canonical(Config.of(sizes, [name for name in config.skipped if rng.random() < share]))
 
 
 def _evaluate(net: SuperNet, config: Config, source: Iterable[Any], images: int, held: list[Any]) -> float:
