@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from tailorbird.supernet import SuperNet
 
 TRAINING_SCHEMA = "tailorbird.training/1"
 _STAGE = "train"
-_ENDLESS = 10**9
 #: The full network may lose this much validation accuracy (a fraction) before the gate fails.
 MAX_DROP = 0.005
 
@@ -118,13 +118,13 @@ def _fit(
     # The schedule follows whatever ends first, steps or the clock.
     done = net.fit(
         loader,
-        steps=steps or _ENDLESS,
+        steps=steps,
         lr=lr,
         seed=seed,
-        max_seconds=budget_s,
+        budget=budget_s,
         validate=validation,
         max_drop=MAX_DROP,
-        on_progress=lambda step, _planned, loss: note(f"step {step}, loss {loss:.3f}"),
+        on_progress=lambda now: note(f"step {now.step}, loss {now.loss or math.nan:.3f}"),
     )
     smallest = net.space.smallest()
     net.recalibrate(smallest, Batches(splits.train, 200))

@@ -116,10 +116,10 @@ def test_training_lifts_the_subnets_and_keeps_the_full_network(net: SuperNet) ->
         return sum(accuracy(net, config, HELD) for config in probes) / len(probes)
 
     before, seen = mean(), []
-    result = net.fit(TRAIN, steps=40, lr=0.05, validate=HELD, on_progress=lambda *state: seen.append(state))
+    result = net.fit(TRAIN, steps=40, lr=0.05, ratios=(), validate=HELD, on_progress=seen.append)
     assert result.stopped_by == "steps"
-    assert [done for done, planned, _ in seen if planned == 40] == list(range(1, 41))
-    assert result.full_after >= result.full_before - 0.005
+    assert [now.step for now in seen if now.planned == 40] == list(range(1, 41))
+    assert result.full_after >= result.full_before - 0.003
     assert mean() > before + 0.1
     assert not net.training
 
@@ -137,15 +137,15 @@ def test_an_update_that_ruins_the_full_network_is_taken_back(net: SuperNet) -> N
     before = {name: value.clone() for name, value in net.state_dict().items()}
     result = net.fit(TRAIN, steps=3, lr=50.0, validate=HELD)
     assert result.update_kept < 1
-    assert result.full_after >= result.full_before - 0.005
+    assert result.full_after >= result.full_before - 0.003
     assert "protect" in result.message
     if result.update_kept == 0:
         assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
 def test_time_ends_training(net: SuperNet) -> None:
-    result = net.fit(TRAIN, epochs=1000, max_seconds=0.2)
-    assert result.stopped_by == "max_seconds"
+    result = net.fit(TRAIN, epochs=1000, budget=0.2)
+    assert result.stopped_by == "budget"
     assert 0 < result.steps < 1000
 
 

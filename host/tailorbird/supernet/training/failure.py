@@ -1,0 +1,25 @@
+"""What can go wrong in training besides bad input."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from tailorbird.errors import TailorbirdError
+from tailorbird.types import Config
+
+
+class TrainingError(TailorbirdError):
+    """Training cannot go on. The network keeps its last good weights."""
+
+    default_reason = "TRAINING_FAILED"
+
+    @classmethod
+    def not_finite(cls, what: str, config: Config | None = None, value: float | None = None) -> Self:
+        """A loss or gradient is NaN or infinite."""
+        whose = "" if config is None else f" of {'the full network' if config.is_full else f'subnet {config.key}'}"
+        return cls(
+            f"the {what}{whose} is {'not finite' if value is None else value}",
+            why="data that are not finite, too high a learning rate, or a loss that divides by zero",
+            fix="check the data, or pass a smaller lr; the network holds the weights from before this step",
+            reason="LOSS_NOT_FINITE",
+        )

@@ -1,0 +1,56 @@
+"""Judge: scores of the full network, the smallest subnet and a random one during training."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from tailorbird.supernet.accuracy.measure import accuracy, evaluating
+from tailorbird.supernet.loader import Batch
+from tailorbird.supernet.task import Task
+from tailorbird.types import Config
+
+if TYPE_CHECKING:
+    from tailorbird.supernet.supernet import SuperNet
+
+#: A loader of (inputs, labels), or a function that scores a network given as a function of its inputs.
+Validate = Iterable[Any] | Callable[[Callable[..., Any]], float]
+
+_RECENT = 8  # training batches that subnets find their batch_norm statistics on
+
+
+class Judge:
+    """Scores subnets on validation data. Their statistics come from the batches just trained on."""
+
+    def __init__(self, net: SuperNet, task: Task, validate: Validate) -> None:
+        self._net, self._task = net, task
+        #: One-shot iterators are read several times here.
+        self._data = list(validate) if isinstance(validate, Iterator) else validate
+        self._recent: deque[Any] = deque(maxlen=_RECENT)
+
+    def saw(self, batch: Batch) -> None:
+        """Remember the inputs of a training batch."""
+        self._recent.append((batch.inputs.kwargs or batch.inputs.args, None))
+
+    def full(self) -> float:
+        """Score of the full network."""
+        return self._score(Config())
+
+    def subnet(self, config: Config) -> float:
+        """Score of a subnet; the net's statistics stay as they were."""
+        net = self._net
+        before = net.statistics(config)
+        if self._recent:
+            net.recalibrate(config, list(self._recent), sum(1 for _ in self._recent) * 10**6)
+        try:
+            return self._score(config)
+        finally:
+            net.set_statistics(config, before)
+
+    def _score(self, config: Config) -> float:
+        net = self._net
+        if callable(self._data):
+            with evaluating(net):
+                return float(self._data(lambda *args, **kwargs: net(*args, config=config, **kwargs)))
+        return accuracy(net, config, self._data, task=self._task)

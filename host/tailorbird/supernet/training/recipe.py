@@ -1,0 +1,94 @@
+"""Recipe: every setting that decides what a training run computes. Stored in checkpoints, so that a run can go on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tailorbird.errors import UsageError
+
+_WORDS = {
+    "teacher": ("frozen", "in-place"),
+    "distillation": ("distance", "alpha"),
+    "sampling": ("compound-first", "compound", "independent"),
+    "depth": ("independent", "stages"),
+    "optimiser": ("auto", "sgd", "adamw"),
+    "precision": ("auto", "float32", "bfloat16", "float16"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the subnets are trained together. Defaults suit a network that is trained already.
+
+    epochs, steps, budget_s   what ends the run; the schedule follows whichever is nearer to its end
+    optimiser, lr             "auto" is SGD with Nesterov momentum for networks with batch_norm, AdamW for others
+    n_random, full_every      random subnets in a step; the full network takes part in every n-th step
+    sampling                  random subnets change all dimensions by one ratio ("compound": Sahni et al., "CompOFA",
+                              ICLR 2021), each by its own ("independent"), or one after the other ("compound-first")
+    ratios                    curriculum: no dimension falls below this part of its size in equal parts of the run; the
+                              last part uses the whole search space
+    depth                     which blocks random subnets skip, see SearchSpace.sample
+    teacher                   "frozen": the network as it was at the start; "in-place": the full network as it learns
+                              (Yu et al., "BigNAS", ECCV 2020)
+    distillation              "distance" of the task, or "alpha": the adaptive alpha-divergence of AlphaNet
+    hard, soft                weight of the labels for subnets, and of the teacher for the full network
+    warm_up, clip, ema        share of the schedule; largest gradient norm; decay of the averaged weights, 0: none
+    max_drop                  what the full network may lose on validation data, a fraction
+    """
+
+    epochs: int | None = None
+    steps: int | None = None
+    budget_s: float | None = None
+    optimiser: str = "auto"
+    lr: float | None = None
+    weight_decay: float | None = None
+    n_random: int = 2
+    full_every: int = 1
+    sampling: str = "compound-first"
+    ratios: tuple[float, ...] = (0.75, 0.5, 0.25)
+    depth: str = "independent"
+    teacher: str = "frozen"
+    distillation: str = "distance"
+    hard: float = 0.0
+    soft: float = 0.0
+    warm_up: float = 0.05
+    clip: float = 5.0
+    ema: float = 0.99
+    precision: str = "auto"
+    channels_last: bool | None = None
+    max_drop: float = 0.003
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises: UsageError for a value that makes no sense."""
+        for name, words in _WORDS.items():
+            if getattr(self, name) not in words:
+                raise UsageError(
+                    f"no {name} is called {getattr(self, name)!r}", fix=f"pass one of {', '.join(map(repr, words))}"
+                )
+        if self.epochs is not None and self.steps is not None:
+            raise UsageError("epochs and steps exclude each other", fix="pass one of them")
+        for name, least in (("epochs", 1), ("steps", 1), ("n_random", 0), ("full_every", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"{name} is {value}", fix=f"pass at least {least}")
+        for name in ("budget_s", "lr", "clip"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise UsageError(f"{name} is {value}", fix="pass a positive number")
+        for name, most in (("hard", 1), ("soft", 1), ("warm_up", 0.5), ("ema", 0.99999), ("max_drop", 1)):
+            if not 0 <= getattr(self, name) <= most:
+                raise UsageError(f"{name} is {getattr(self, name)}", fix=f"pass a number from 0 to {most}")
+        if any(not 0 < ratio < 1 for ratio in self.ratios):
+            raise UsageError(f"ratios are {self.ratios}", fix="pass numbers between 0 and 1, or none")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self) | {"ratios": list(self.ratios)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Recipe:
+        """Inverse of to_json."""
+        return cls(**(values | {"ratios": tuple(values["ratios"])}))

@@ -1,0 +1,244 @@
+"""Run: the loop of a training run, and all of its state."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from tailorbird.supernet.loader import Batch
+from tailorbird.supernet.task import Task
+from tailorbird.supernet.training.ema import Average, copied, put
+from tailorbird.supernet.training.feed import Feed
+from tailorbird.supernet.training.guard import Guard
+from tailorbird.supernet.training.judge import Judge
+from tailorbird.supernet.training.optimiser import make_optimiser, peak_rate
+from tailorbird.supernet.training.precision import Precision
+from tailorbird.supernet.training.progress import OnProgress, Progress
+from tailorbird.supernet.training.ranks import Ranks
+from tailorbird.supernet.training.recipe import Recipe
+from tailorbird.supernet.training.sampler import Sampler
+from tailorbird.supernet.training.sandwich import Sandwich, StepLoss
+from tailorbird.supernet.training.schedule import factor
+
+if TYPE_CHECKING:
+    from tailorbird.supernet.supernet import SuperNet
+
+_CHECKS = 8  # looks at the validation data in a run
+_WINDOW = 20  # steps that the speed is taken over
+_PRIME = 1_000_003
+
+
+class Run:
+    """A training run that can stop after any step and go on from there.
+
+    stop: asked after each step, a word ends the run; on_step: called after each step.
+    """
+
+    def __init__(
+        self,
+        net: SuperNet,
+        feed: Feed,
+        recipe: Recipe,
+        task: Task,
+        judge: Judge | None,
+        ranks: Ranks,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.net, self.feed, self.recipe, self.ranks = net, feed, recipe, ranks
+        self._judge, self._clock = judge, clock
+        self.start = copied(net)
+        self.planned = self._planned()
+        self.step = 0
+        self.images = 0
+        self.elapsed = 0.0
+        self.first: StepLoss | None = None
+        self.last = StepLoss(None, None)
+        self.scores: dict[str, float] = {}
+        self.note = ""
+        self._check_s = 0.0
+        self._recent: deque[tuple[float, int]] = deque([(0.0, 0)], maxlen=_WINDOW)
+        self._unit = "images"
+        self.average = Average(net, recipe.ema) if recipe.ema else None
+        self.optimiser = make_optimiser(net, recipe)
+        self._peak = peak_rate(net, recipe)
+        self.precision = Precision(recipe, net.device)
+        if self.precision.channels_last:
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.teacher = net.extract() if recipe.teacher == "frozen" else None
+        self._sandwich = Sandwich(net, task, recipe, self.precision, self.optimiser, self.teacher, ranks)
+        self._sampler = Sampler(net.space, recipe)
+        self.guard: Guard | None = None
+        if judge is not None:
+            self.guard = Guard(judge.full, recipe.max_drop, self.start, judge.full())
+
+    # -- the loop
+
+    def train(self, stop: Callable[[], str | None], on_progress: OnProgress | None) -> str:
+        """Train until the plan, the budget or `stop` ends it. Returns what did: steps, budget, or a word of `stop`."""
+        began = self._clock() - self.elapsed
+        self.net.train()
+        for batch in self._batches():
+            self._one(batch)
+            self.elapsed = self._clock() - began
+            if on_progress is not None:
+                on_progress(self.progress())
+                self.note = ""
+            word = self._ended() or stop()
+            if word is not None:
+                return word
+        return "steps"
+
+    def _batches(self) -> Iterator[Batch]:
+        if self._ended() is None:
+            yield from self.feed.batches(self.recipe.epochs if self.recipe.steps is None else None)
+
+    def _one(self, batch: Batch) -> None:
+        recipe, share = self.recipe, self.share()
+        rate = self._peak * factor(share, recipe.warm_up) * (self.guard.rate if self.guard else 1.0)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group.get("scale", 1.0)
+        mine = self.ranks.share(batch)
+        full = self.step % recipe.full_every == 0
+        devices = [self.net.device] if self.net.device.type == "cuda" else []
+        # What a step draws does not move the states that the loader draws from: Feed relies on it.
+        with torch.random.fork_rng(devices):
+            torch.manual_seed((recipe.seed * _PRIME + self.step) * 64 + self.ranks.rank)
+            self.last = self._sandwich.step(
+                mine,
+                self._sampler.subnets(self.step, share),
+                full=full,
+                full_weight=self.guard.weight if self.guard else 1.0,
+            )
+        if self.average is not None:
+            self.average.update()
+        self.first = self.first or self.last
+        self.step += 1
+        self.images += batch.size
+        if self._judge is not None:
+            self._judge.saw(mine)
+            if int(self.share() * _CHECKS) > int(share * _CHECKS) and self.share() < 1:
+                self._check()
+
+    def share(self) -> float:
+        """Part of the run that is done: of its steps or of its time, whichever is more."""
+        done = [self.step / self.planned] if self.planned else []
+        if self.recipe.budget_s:
+            done.append(self.ranks.first(self.elapsed) / (self.recipe.budget_s))
+        return min(1.0, max(done, default=0.0))
+
+    def _ended(self) -> str | None:
+        if self.planned is not None and self.step >= self.planned:
+            return "steps"
+        if self.recipe.budget_s is not None:
+            # The last check takes time as well.
+            step_s = self.elapsed / self.step if self.step else 0.0
+            if self.ranks.first(self.elapsed + step_s + self._check_s) >= self.recipe.budget_s:
+                return "budget"
+        return None
+
+    def _planned(self) -> int | None:
+        if self.recipe.steps is not None:
+            return self.recipe.steps
+        length = self.feed.length()
+        return None if self.recipe.epochs is None or length is None else self.recipe.epochs * length
+
+    # -- looking at validation data
+
+    def _check(self) -> None:
+        judge, guard = self._judge, self.guard
+        if judge is None or guard is None:
+            return
+        began, before = self._clock(), guard.backed_off
+        was_training = self.net.training
+        with self._averaged():
+            self.scores = {
+                "full": guard.check(self.share()),
+                "smallest": judge.subnet(self.net.space.smallest()),
+                "random": judge.subnet(self.net.space.sample(self.recipe.seed)),
+            }
+        self.net.train(was_training)
+        if guard.backed_off > before:
+            self.note = (
+                f"the full network is at {self.scores['full']:.1%}, {guard.before:.1%} before: "
+                f"learning rate x {guard.rate:g}, its loss x {guard.weight:g}"
+            )
+        self._check_s = max(self._check_s, self._clock() - began)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.average is None or not self.average.updates else self.average.applied()
+
+    def finish(self) -> tuple[float | None, float]:
+        """Leave the averaged weights in the network, within bounds. Returns the full network's score and what of the
+        update was kept."""
+        if self.average is not None and self.average.updates:
+            self.average.apply()
+        self.average = None
+        return self.guard.settle(self.net) if self.guard else (None, 1.0)
+
+    # -- telling
+
+    def progress(self) -> Progress:
+        """Where the run stands."""
+        share = self.share()
+        self._recent.append((self.elapsed, self.images))
+        (t0, n0), (t1, n1) = self._recent[0], self._recent[-1]
+        return Progress(
+            step=self.step,
+            planned=self.planned,
+            share=share,
+            loss=self.last.full,
+            subnet_loss=self.last.subnets,
+            learning_rate=self.optimiser.param_groups[0]["lr"],
+            seconds=self.elapsed,
+            rate=(n1 - n0) / (t1 - t0) if t1 > t0 else 0.0,
+            unit=self._unit,
+            eta_s=self.elapsed * (1 - share) / share if share else None,
+            note=self.note,
+            **self.scores,
+        )
+
+    # -- going on later
+
+    def state(self) -> dict[str, Any]:
+        """Everything a run needs to go on as if it had not stopped: plain values and tensors."""
+        return {
+            "recipe": self.recipe.to_json(),
+            "weights": dict(nn.Module.state_dict(self.net)),
+            "start": self.start,
+            "average": None if self.average is None else (self.average.values, self.average.updates),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+            "feed": (self.feed.epoch, self.feed.place),
+            "counts": (self.step, self.images, self.elapsed),
+            "losses": tuple((loss.full, loss.subnets) for loss in (self.first or self.last, self.last)),
+            "scores": self.scores,
+            "guard": None if self.guard is None else self.guard.state(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a state. The recipe must be the same."""
+        live = dict(nn.Module.state_dict(self.net))
+        self.start = state["start"]
+        put(live, self.start)
+        if self.teacher is not None:
+            self.teacher = self.net.extract()
+            self._sandwich.teacher = self.teacher
+        put(live, state["weights"])
+        if self.average is not None and state["average"] is not None:
+            self.average.load(*state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.precision.scaler.load_state_dict(state["scaler"])
+        self.feed.epoch, self.feed.place = state["feed"]
+        self.step, self.images, self.elapsed = state["counts"]
+        self.first, self.last = (StepLoss(*pair) for pair in state["losses"])
+        self.scores = dict(state["scores"])
+        if self.guard is not None and state["guard"] is not None:
+            self.guard = replace(self.guard, start=self.start)
+            self.guard.load(state["guard"])
