@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 #: A loader of (inputs, labels), or a function that scores a network given as a function of its inputs.
 Validate = Iterable[Any] | Callable[[Callable[..., Any]], float]
 
-_RECENT = 8  # training batches that subnets find their batch_norm statistics on
+_RECENT = 4  # training batches that subnets find their batch_norm statistics on
+_IMAGES = 512  # samples that subnets are scored on: their scores are for the eye alone
 
 
 class Judge:
@@ -44,13 +45,13 @@ class Judge:
         if self._recent:
             net.recalibrate(config, list(self._recent), sum(1 for _ in self._recent) * 10**6)
         try:
-            return self._score(config)
+            return self._score(config, _IMAGES)
         finally:
             net.set_statistics(config, before)
 
-    def _score(self, config: Config) -> float:
+    def _score(self, config: Config, images: int | None = None) -> float:
         net = self._net
         if callable(self._data):
             with evaluating(net):
                 return float(self._data(lambda *args, **kwargs: net(*args, config=config, **kwargs)))
-        return accuracy(net, config, self._data, task=self._task)
+        return accuracy(net, config, self._data, images, self._task)

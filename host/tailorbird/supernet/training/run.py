@@ -85,8 +85,12 @@ class Run:
         began = self._clock() - self.elapsed
         self.net.train()
         for batch in self._batches():
-            self._one(batch)
+            share = self.share()
+            self._one(batch, share)
             self.elapsed = self._clock() - began
+            if share < int(self.share() * _CHECKS) / _CHECKS < 1:
+                self._check()
+                self.elapsed = self._clock() - began
             if on_progress is not None:
                 on_progress(self.progress())
                 self.note = ""
@@ -99,8 +103,8 @@ class Run:
         if self._ended() is None:
             yield from self.feed.batches(self.recipe.epochs if self.recipe.steps is None else None)
 
-    def _one(self, batch: Batch) -> None:
-        recipe, share = self.recipe, self.share()
+    def _one(self, batch: Batch, share: float) -> None:
+        recipe = self.recipe
         rate = self._peak * factor(share, recipe.warm_up) * (self.guard.rate if self.guard else 1.0)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)
@@ -123,8 +127,6 @@ class Run:
         self.images += batch.size
         if self._judge is not None:
             self._judge.saw(mine)
-            if int(self.share() * _CHECKS) > int(share * _CHECKS) and self.share() < 1:
-                self._check()
 
     def share(self) -> float:
         """Part of the run that is done: of its steps or of its time, whichever is more."""
