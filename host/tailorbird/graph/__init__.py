@@ -13,6 +13,7 @@ from tailorbird.graph.outputs import plain
 from tailorbird.graph.stages import Stage, find_stages, without
 from tailorbird.graph.state import kept_state
 from tailorbird.graph.subgraph import Mode, Subgraph, as_module, live_nodes, specialise
+from tailorbird.graph.switch import follow_mode
 
 __all__ = [
     "Atom",
@@ -36,6 +37,7 @@ __all__ = [
     "count_parameters",
     "error_origin",
     "find_stages",
+    "follow_mode",
     "importance",
     "kept_state",
     "line_of",

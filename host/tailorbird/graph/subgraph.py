@@ -24,7 +24,8 @@ from tailorbird.graph.regions import CONTEXTS
 
 _DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout")
 _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
-_TRAINING = {  # position of the `train` argument
+#: Position of the `train` argument of ops that behave otherwise in training.
+TRAINING = {
     "batch_norm": 5,
     "instance_norm": 5,
     **dict.fromkeys(_DROPOUTS, 2),
@@ -138,7 +139,7 @@ def _set_mode(node: Node, mode: Mode) -> None:
     name = op_name(node)
     if mode is Mode.EVAL or (name in {*_DROPOUTS, *_RECURRENT} and mode is Mode.PROBE):
         return
-    position = _TRAINING.get(name)
+    position = TRAINING.get(name)
     if position is not None:
         node.args = (*node.args[:position], True, *node.args[position + 1 :])
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from tailorbird.errors import InputShapeError
+from tailorbird.errors import InputShapeError, UsageError
 from tailorbird.graph import as_module
+from tailorbird.graph.names import attribute_path
 from tailorbird.types import Config
 
 if TYPE_CHECKING:
@@ -38,6 +39,32 @@ def extract(net: SuperNet, config: Config, example: Example | None = None) -> Gr
     if sized.graph.batch_pin is not None:
         subnet.register_forward_pre_hook(_OneBatch(net.report.model, tuple(x.shape[:1] for x in sized.graph.inputs)))
     return subnet
+
+
+def adopt(net: SuperNet, config: Config, module: nn.Module) -> None:
+    """Take over the weights and statistics of a stand-alone subnet for a configuration.
+
+    `net(x, config=config)` in eval mode, `extract` and `save` use them from then on; training and other subnets do not,
+    and `fit` drops them like recalibrated statistics. Raises: UsageError when they belong to another configuration.
+    """
+    chosen = net.space.canonical(config)
+    if chosen.is_full:
+        raise UsageError("the full network has its own weights", fix="load them with net.load_state_dict")
+    sized = net.at_example(chosen)
+    selection = sized.selection(chosen)
+    given = {name: t.detach() for name, t in (*module.named_parameters(), *module.named_buffers())}
+    own: dict[str, Tensor] = {}
+    for name in sized.subgraph(chosen, selection).tensors:
+        found = given.get(attribute_path(name))
+        wanted = sized.cut(name, selection.cuts(sized.graph.stored[name])).shape
+        if found is None or found.shape != wanted:
+            raise UsageError(
+                f"this module is not subnet {chosen.key} of {net.report.model}",
+                why=f"{name} is {tuple(wanted)} there, {'absent' if found is None else tuple(found.shape)} here",
+                fix="pass what net.extract(config) or net.fine_tune(config, loader) returned",
+            )
+        own[name] = found.clone().to(net.device)
+    net.set_statistics(chosen, own)
 
 
 @dataclass(frozen=True, slots=True)

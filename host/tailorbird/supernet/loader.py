@@ -28,6 +28,14 @@ class Batch:
         """Number of samples."""
         return self.inputs.batch or 0
 
+    @property
+    def amount(self) -> tuple[int, str]:
+        """How much there is to work on, and in what unit: tokens of sequences of numbers, images, or samples."""
+        first = next(iter(self.inputs.tensors), None)
+        if first is not None and first.ndim == 2 and not first.is_floating_point():
+            return first.numel(), "tokens"
+        return self.size, "images" if first is not None and first.ndim == 4 else "samples"
+
     def head(self, count: int) -> Batch:
         """The first samples; what does not have one entry for each sample stays whole."""
         if count >= self.size:

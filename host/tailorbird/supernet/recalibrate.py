@@ -35,6 +35,7 @@ def recalibrate(net: SuperNet, config: Config, loader: Iterable[Any], images: in
     if chosen.is_full or not any(op_name(node) == "batch_norm" for node in net.graph.graph.nodes):
         return
     device = net.device
+    own = net.statistics(chosen)  # a fine-tuned subnet keeps its weights; of statistics only their shapes are read
     found = _Averages()
     with torch.no_grad():
         for batch in read(loader, device, images):
@@ -42,12 +43,12 @@ def recalibrate(net: SuperNet, config: Config, loader: Iterable[Any], images: in
             sized = net.at(leaves, chosen)
             plan = sized.plan(chosen, Mode.EVAL)
             measured = _Measured(plan.module, [name for name, _ in plan.tensors], found, batch.size)
-            measured.run(*sized.stored(plan, {}), *leaves)
+            measured.run(*sized.stored(plan, own), *leaves)
     if not found.sums:
         raise UsageError(
             "there is nothing to recalibrate on", why="the loader gave no batch", fix="pass a loader with data"
         )
-    net.set_statistics(chosen, found.means())
+    net.set_statistics(chosen, {**own, **found.means()})
 
 
 class _Averages:

@@ -25,7 +25,7 @@ from tailorbird.graph import (
     plain,
 )
 from tailorbird.supernet.checkpoint import load, save
-from tailorbird.supernet.extract import extract
+from tailorbird.supernet.extract import adopt, extract
 from tailorbird.supernet.kernel_transforms import KernelTransforms
 from tailorbird.supernet.options import Options
 from tailorbird.supernet.ranking import Loss, rank
@@ -37,7 +37,7 @@ from tailorbird.supernet.selection import Selection
 from tailorbird.supernet.sized import Sized, Statistics
 from tailorbird.supernet.sizes import Sizes
 from tailorbird.supernet.space import SearchSpace
-from tailorbird.supernet.training import FitResult, fit
+from tailorbird.supernet.training import FitResult, TunedSubnet, fine_tune, fit
 from tailorbird.types import Config
 
 _STATISTICS = 256  # recalibrated configurations kept
@@ -300,6 +300,14 @@ class SuperNet(nn.Module):
     def fit(self, loader: Iterable[Any], **options: Any) -> FitResult:
         """Train all subnets together; see `train.fit` for the options."""
         return fit(self, loader, **options)
+
+    def fine_tune(self, config: Config, loader: Iterable[Any], **options: Any) -> TunedSubnet:
+        """Train one subnet alone, with weights of its own; see `training.subnet.fine_tune`."""
+        return fine_tune(self, config, loader, **options)
+
+    def adopt(self, config: Config, module: nn.Module) -> None:
+        """Use the weights of a fine-tuned subnet for its configuration, instead of slices; see `extract.adopt`."""
+        adopt(self, config, module)
 
     def save(self, path: str | Path) -> None:
         """Write weights, channel order and recalibrated statistics to a file; see `checkpoint.save`."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from tailorbird.config import parse_seconds
 from tailorbird.errors import UsageError
@@ -71,6 +72,7 @@ def fit(
     loss: Loss | None = None,
     metric: Metric | None = None,
     distance: Distance | None = None,
+    teacher: str | nn.Module = "frozen",
     validate: Validate | None = None,
     on_progress: OnProgress | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -81,9 +83,10 @@ def fit(
     loader: a collection of (inputs, labels), or of mappings with `labels`, that can be read again for each epoch. Give
     `epochs` or `steps` (default: one epoch), or `budget`, seconds or a text like "30m", which ends the run in time; the
     schedule follows whatever ends first. task: what is trained for, see Task; loss, metric and distance replace its
-    own. validate: a loader, or a function that is given the network as a function of its inputs and returns a score;
-    with it the full network loses at most `max_drop`, or else training backs off. on_progress: called after each step.
-    clock: what `budget` is measured by. settings: see Recipe.
+    own. teacher: see Recipe, or a network of your own to learn from. validate: a loader, or a function that is given
+    the network as a function of its inputs and returns a score; with it the full network loses at most `max_drop`, or
+    else training backs off. on_progress: called after each step. clock: what `budget` is measured by. settings: see
+    Recipe.
 
     Recalibrated statistics are dropped: they do not fit the new weights. Random states outside are left as they were.
 
@@ -91,13 +94,17 @@ def fit(
     """
     if epochs is None and steps is None and budget is None:
         epochs = 1
-    recipe = _recipe(epochs=epochs, steps=steps, budget_s=_seconds(budget), **settings)
+    given = teacher if isinstance(teacher, nn.Module) else None
+    word = "given" if isinstance(teacher, nn.Module) else teacher
+    if word == "given" and given is None:
+        raise UsageError("no teacher is given", fix="pass the network itself: teacher=module")
+    recipe = _recipe(epochs=epochs, steps=steps, budget_s=_seconds(budget), teacher=word, **settings)
     goal = Task.of(task, loss, metric, distance)
     was_training = net.training
-    with _own_randomness(net):
+    with _own_randomness(net), _answering(given):
         judge = None if validate is None else Judge(net, goal, validate)
         feed = Feed(loader, net.device, recipe.seed)
-        run = Run(net, feed, recipe, goal, judge, Alone(), clock)
+        run = Run(net, feed, recipe, goal, judge, Alone(), clock, given)
         try:
             stopped_by = run.train(lambda: None, on_progress)
         finally:
@@ -132,6 +139,20 @@ def _seconds(budget: float | str | None) -> float | None:
 
 def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
+
+
+@contextmanager
+def _answering(teacher: nn.Module | None) -> Iterator[None]:
+    """The teacher in eval mode for a while."""
+    if teacher is None:
+        yield
+        return
+    was_training = teacher.training
+    teacher.eval()
+    try:
+        yield
+    finally:
+        teacher.train(was_training)
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class Progress:
     """The state of a run after a step. Scores are of the last check on validation data, None before the first.
 
-    share: of the run that is done, 0 to 1; rate: samples (of sequences: tokens) a second over the last steps; eta_s:
-    seconds left; note: something worth a line of its own, such as a back-off.
+    share: of the run that is done, 0 to 1; rate: images, tokens or samples (`unit`) a second over the last steps;
+    eta_s: seconds left; note: something worth a line of its own, such as a back-off.
     """
 
     step: int

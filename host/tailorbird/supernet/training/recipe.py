@@ -9,12 +9,13 @@ from typing import Any
 from tailorbird.errors import UsageError
 
 _WORDS = {
-    "teacher": ("frozen", "in-place"),
+    "teacher": ("frozen", "in-place", "given"),
     "distillation": ("distance", "alpha"),
     "sampling": ("compound-first", "compound", "independent"),
     "depth": ("independent", "stages"),
     "optimiser": ("auto", "sgd", "adamw"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
+    "keep": ("average", "best"),
 }
 
 
@@ -31,11 +32,13 @@ class Recipe:
                               last part uses the whole search space
     depth                     which blocks random subnets skip, see SearchSpace.sample
     teacher                   "frozen": the network as it was at the start; "in-place": the full network as it learns
-                              (Yu et al., "BigNAS", ECCV 2020)
+                              (Yu et al., "BigNAS", ECCV 2020); "given": a module that was passed instead of a word
     distillation              "distance" of the task, or "alpha": the adaptive alpha-divergence of AlphaNet
     hard, soft                weight of the labels for subnets, and of the teacher for the full network
     warm_up, clip, ema        share of the schedule; largest gradient norm; decay of the averaged weights, 0: none
     max_drop                  what the full network may lose on validation data, a fraction
+    keep                      what the run leaves: the averaged weights, or the best on validation data ("best") of
+                              these, the last ones and those of the start
     """
 
     epochs: int | None = None
@@ -59,6 +62,7 @@ class Recipe:
     precision: str = "auto"
     channels_last: bool | None = None
     max_drop: float = 0.003
+    keep: str = "average"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -50,6 +50,7 @@ class Run:
         judge: Judge | None,
         ranks: Ranks,
         clock: Callable[[], float] = time.monotonic,
+        teacher: nn.Module | None = None,
     ) -> None:
         self.net, self.feed, self.recipe, self.ranks = net, feed, recipe, ranks
         self._judge, self._clock = judge, clock
@@ -63,15 +64,15 @@ class Run:
         self.scores: dict[str, float] = {}
         self.note = ""
         self._check_s = 0.0
+        self._amount, self._unit = 0, "images"
         self._recent: deque[tuple[float, int]] = deque([(0.0, 0)], maxlen=_WINDOW)
-        self._unit = "images"
         self.average = Average(net, recipe.ema) if recipe.ema else None
         self.optimiser = make_optimiser(net, recipe)
         self._peak = peak_rate(net, recipe)
         self.precision = Precision(recipe, net.device)
         if self.precision.channels_last:
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.teacher = net.extract() if recipe.teacher == "frozen" else None
+        self.teacher = net.extract() if recipe.teacher == "frozen" else teacher
         self._sandwich = Sandwich(net, task, recipe, self.precision, self.optimiser, self.teacher, ranks)
         self._sampler = Sampler(net.space, recipe)
         self.guard: Guard | None = None
@@ -125,6 +126,8 @@ class Run:
         self.first = self.first or self.last
         self.step += 1
         self.images += batch.size
+        amount, self._unit = batch.amount
+        self._amount += amount
         if self._judge is not None:
             self._judge.saw(mine)
 
@@ -160,11 +163,11 @@ class Run:
         began, before = self._clock(), guard.backed_off
         was_training = self.net.training
         with self._averaged():
-            self.scores = {
-                "full": guard.check(self.share()),
-                "smallest": judge.subnet(self.net.space.smallest()),
-                "random": judge.subnet(self.net.space.sample(self.recipe.seed)),
-            }
+            self.scores = {"full": guard.check(self.share())}
+            space = self.net.space
+            for name, config in (("smallest", space.smallest()), ("random", space.sample(self.recipe.seed))):
+                if not config.is_full:
+                    self.scores[name] = judge.subnet(config)
         self.net.train(was_training)
         if guard.backed_off > before:
             self.note = (
@@ -177,19 +180,31 @@ class Run:
         return nullcontext() if self.average is None or not self.average.updates else self.average.applied()
 
     def finish(self) -> tuple[float | None, float]:
-        """Leave the averaged weights in the network, within bounds. Returns the full network's score and what of the
-        update was kept."""
+        """Leave what the recipe wants to keep in the network, within bounds. Returns the full network's score and what
+        of the update was kept."""
+        if self.recipe.keep == "best" and self.guard is not None:
+            return self._keep_best(self.guard)
         if self.average is not None and self.average.updates:
             self.average.apply()
         self.average = None
         return self.guard.settle(self.net) if self.guard else (None, 1.0)
+
+    def _keep_best(self, guard: Guard) -> tuple[float, float]:
+        found = [(guard.score(), 1.0, copied(self.net))]
+        if self.average is not None and self.average.updates:
+            self.average.apply()
+            found.insert(0, (guard.score(), 1.0, self.average.values))
+        self.average = None
+        best = max((*found, (guard.before, 0.0, self.start)), key=lambda one: one[0])  # of equals the first
+        put(dict(nn.Module.state_dict(self.net)), best[2])
+        return best[:2]
 
     # -- telling
 
     def progress(self) -> Progress:
         """Where the run stands."""
         share = self.share()
-        self._recent.append((self.elapsed, self.images))
+        self._recent.append((self.elapsed, self._amount))
         (t0, n0), (t1, n1) = self._recent[0], self._recent[-1]
         return Progress(
             step=self.step,
@@ -229,7 +244,7 @@ class Run:
         live = dict(nn.Module.state_dict(self.net))
         self.start = state["start"]
         put(live, self.start)
-        if self.teacher is not None:
+        if self.recipe.teacher == "frozen":
             self.teacher = self.net.extract()
             self._sandwich.teacher = self.teacher
         put(live, state["weights"])
