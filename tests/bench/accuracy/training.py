@@ -1,0 +1,51 @@
+"""Training: the SuperNet, one line, and its budget."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from tailorbird.supernet import SuperNet
+from tests.bench.accuracy.clock import WORDING, CpuClock
+from tests.bench.accuracy.networks import elastic, example
+from tests.bench.accuracy.settings import Case
+
+
+def train(case: Case) -> SuperNet:
+    """The trained SuperNet; trained now if it was not."""
+    settings = case.training
+    weights = case.work.path("train", settings, ".supernet")
+    case.work.once("train", settings, lambda: _train(case))
+    return SuperNet.load(weights, case.pretrained(), (example(case.images),))
+
+
+def known(case: Case) -> dict[str, Any] | None:
+    """What training did, if it was done."""
+    record = case.work.record("train", case.training)
+    if record is None:
+        return None
+    spent = {"wall_seconds": record.wall_seconds, "cpu_clock_seconds": record.cpu_seconds}
+    return {**record.found, **spent, "torch_threads": record.threads, "budget_counts": WORDING}
+
+
+def _train(case: Case) -> dict[str, Any]:
+    settings, images = case.settings, case.images
+    net = elastic(case.pretrained(), images)
+    begin = time.monotonic()
+    result = net.fit(
+        images.training(settings.batch, settings.training_seed),
+        budget=case.minutes * 60,
+        clock=CpuClock(),
+        validate=images.held_batches(images.validation(0)),
+        seed=settings.training_seed,
+        **settings.fit,
+    )
+    temporary = case.work.path("train", case.training, ".supernet.part")
+    net.save(temporary)
+    temporary.replace(case.work.path("train", case.training, ".supernet"))
+    sys.stderr.write(f"{case.name}: {result.message}\n")
+    return asdict(result) | {"fit_wall_seconds": time.monotonic() - begin, "torch": torch.__version__}
