@@ -48,7 +48,7 @@ def prune(entry: Entry) -> Row:
                 _copies(inputs),
                 importance=pruning.importance.GroupMagnitudeImportance(p=2),
                 pruning_ratio=_HALF,
-                ignored_layers=_output_layers(model, inputs),
+                ignored_layers=output_layers(model, inputs),
                 num_heads=dict(heads),
                 in_channel_groups={},
                 out_channel_groups={},
@@ -87,7 +87,7 @@ def _traceable(value: object) -> list[Tensor]:
     return [x for x in _outputs(value) if x.grad_fn is not None]
 
 
-def _output_layers(model: nn.Module, inputs: Inputs) -> list[nn.Module | nn.Parameter]:
+def output_layers(model: nn.Module, inputs: Inputs) -> list[nn.Module | nn.Parameter]:
     """Layers that decide how wide the outputs are, with their parameters (an unknown layer is a parameter to it).
 
     The autograd graph is walked from the outputs up to the first layers that mix channels.
