@@ -58,7 +58,7 @@ def test_every_baseline_is_trained_timed_and_compared_and_nothing_is_done_twice(
         functional.cross_entropy(model(images), labels).backward()
         optimiser.step()
     model.eval()
-    net = tb.elastic(model, (splits.train[0][:1],))
+    net = tb.elastic(model, (splits.train[0][:2],))
     net.fit(train, steps=8, lr=0.02, seed=0)
     data = headline.Data(train, Batches(splits.train, 64), Batches(splits.validation, 200), Batches(splits.test, 200))
     records = Records()

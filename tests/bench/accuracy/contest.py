@@ -115,7 +115,7 @@ class Contest:
         self.seed, self.note = seed, note
         self.failures: dict[str, str] = {}
         self._stage = stage
-        example: Tensor = net.example_inputs[0]
+        example: Tensor = net.example_inputs[0][:1]  # latency is that of a single image
         target = CompileTarget.from_card(device.card)
         self.judges = Judges(data.validation, data.evaluation, example, target, options.runtime)
         self.trainer = Trainer(data.train, data.recalibration, options.recalibration_images, clock, options.tuning)
@@ -245,7 +245,7 @@ class Contest:
     def _untrained(self) -> SuperNet:
         """The SuperNet that uniform and truncated subnets are cut from: fine widths, by Taylor importance."""
         return tb.elastic(
-            self.start, self.net.example_inputs, divisor=4, importance="taylor", calibration=self.data.recalibration
+            self.start, (self.judges.example,), divisor=4, importance="taylor", calibration=self.data.recalibration
         )
 
     def _sliced(self, method: str, configs: Sliced, teacher: nn.Module | None) -> list[Entrant]:

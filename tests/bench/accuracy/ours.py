@@ -70,7 +70,7 @@ def climb(
     profile = profile_latency(
         store,
         net,
-        net.example_inputs,
+        (judges.example,),
         device,
         identity=fingerprint(net),
         kernels=options.kernels,
