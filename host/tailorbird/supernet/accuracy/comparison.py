@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import kendalltau, spearmanr  # type: ignore[import-untyped, unused-ignore]
@@ -59,8 +60,9 @@ def compare(
         return Comparison(len(measured), None, None, None, None, None, None)
     tau = rho = None
     if len(set(ranked)) > 1 and len(set(measured)) > 1:
-        tau = float(kendalltau(ranked, measured).statistic)
-        rho = float(spearmanr(ranked, measured).statistic)
+        by_pairs: Any = kendalltau(ranked, measured)
+        by_ranks: Any = spearmanr(ranked, measured)
+        tau, rho = float(by_pairs.statistic), float(by_ranks.statistic)
     mae = bias = None
     if calibrated and all(map(math.isfinite, predicted)):
         errors = [100 * (guess - real) for guess, real in zip(predicted, measured, strict=True)]

@@ -33,7 +33,10 @@ def naswot(net: SuperNet, loader: Iterable[Any], anchors: Evaluations | None = N
     """Ranks by NASWOT on the first samples of a loader, labels not read; with anchors, predicts accuracy.
 
     A network without rectifiers is scored by its smooth ones (GELU, SiLU, ...), which the publication does not treat:
-    the code is again the sign of their input. Raises: UsageError for fewer than two samples or no rectifier.
+    the code is again the sign of their input. Where two samples have the same code, such as samples that repeat, or
+    where a subnet has no rectifier left, the score is minus infinity.
+
+    Raises: UsageError for fewer than two samples or no rectifier.
     """
     batch = joined(loader, net.device, images)
     if batch is None or batch.size < 2:
