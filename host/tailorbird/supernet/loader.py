@@ -38,17 +38,22 @@ class Batch:
 
     def head(self, count: int) -> Batch:
         """The first samples; what does not have one entry for each sample stays whole."""
-        if count >= self.size:
-            return self
-        size = self.size
+        return self.part(0, count)
 
-        def shorten(value: Any) -> Any:
+    def part(self, start: int, stop: int) -> Batch:
+        """Samples from start to before stop; what does not have one entry for each sample stays whole."""
+        size = self.size
+        if start <= 0 and stop >= size:
+            return self
+
+        def cut(value: Any) -> Any:
             own = isinstance(value, Tensor) and value.ndim and value.shape[0] == size
-            return value[:count] if own else value
+            return value[start:stop] if own else value
 
         # A list with one entry for each sample is how detection targets come.
-        targets = self.target[:count] if isinstance(self.target, list) and len(self.target) == size else self.target
-        return Batch(self.inputs.map_batched(lambda x: x[:count]), pytree.tree_map(shorten, targets))
+        listed = isinstance(self.target, list) and len(self.target) == size
+        targets = self.target[start:stop] if listed else self.target
+        return Batch(self.inputs.map_batched(lambda x: x[start:stop]), pytree.tree_map(cut, targets))
 
     def known(self) -> Any:
         """The target. Raises: UsageError without one."""

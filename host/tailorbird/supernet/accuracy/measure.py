@@ -24,12 +24,19 @@ def accuracy(
 
     Raises: UsageError when the loader is empty.
     """
+    return tallied(net, config, loader, images, task).mean()
+
+
+def tallied(
+    net: SuperNet, config: Config, loader: Iterable[Any], images: int | None = None, task: str | Task = "classification"
+) -> Tally:
+    """The figure of merit before it is averaged, so that what several processes find can be added up."""
     judge, tally = Task.of(task), Tally()
     device = net.device
     with evaluating(net), torch.no_grad():
         for batch in read(loader, device, images):
             tally.add(judge, net(*batch.inputs.args, config=config, **batch.inputs.kwargs), batch)
-    return tally.mean()
+    return tally
 
 
 class Tally:

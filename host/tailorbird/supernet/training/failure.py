@@ -23,3 +23,14 @@ class TrainingError(TailorbirdError):
             fix="check the data, or pass a smaller lr; the network holds the weights from before this step",
             reason="LOSS_NOT_FINITE",
         )
+
+    @classmethod
+    def rank_lost(cls, rank: int, size: int, error: Exception) -> Self:
+        """Another process of the same run does not answer."""
+        cause = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        return cls(
+            f"rank {rank} of {size} lost the others",
+            why=f"one of them failed, was killed or does not answer: {cause}",
+            fix="look at the first error of the other ranks; this network holds the weights of the last whole step",
+            reason="RANK_LOST",
+        )

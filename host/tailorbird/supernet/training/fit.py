@@ -17,10 +17,10 @@ from torch import nn
 from tailorbird.config import parse_seconds
 from tailorbird.errors import UsageError
 from tailorbird.supernet.task import Distance, Loss, Metric, Task
+from tailorbird.supernet.training.distributed import joined
 from tailorbird.supernet.training.feed import Feed
 from tailorbird.supernet.training.judge import Judge, Validate
 from tailorbird.supernet.training.progress import OnProgress
-from tailorbird.supernet.training.ranks import Alone
 from tailorbird.supernet.training.recipe import Recipe
 from tailorbird.supernet.training.run import Run
 
@@ -75,6 +75,7 @@ def fit(
     teacher: str | nn.Module = "frozen",
     validate: Validate | None = None,
     on_progress: OnProgress | None = None,
+    sharded: bool | None = None,
     clock: Callable[[], float] = time.monotonic,
     **settings: Any,
 ) -> FitResult:
@@ -87,6 +88,10 @@ def fit(
     the network as a function of its inputs and returns a score; with it the full network loses at most `max_drop`, or
     else training backs off. on_progress: called after each step. clock: what `budget` is measured by. settings: see
     Recipe.
+
+    Under `torchrun`, or where torch.distributed is initialised, all processes train one network together, see
+    `distributed`; each must make the same call. Those after the first are silent. sharded: whether the loader gives
+    each process batches of its own; None: as its sampler says.
 
     Recalibrated statistics are dropped: they do not fit the new weights. Random states outside are left as they were.
 
@@ -101,10 +106,10 @@ def fit(
     recipe = _recipe(epochs=epochs, steps=steps, budget_s=_seconds(budget), teacher=word, **settings)
     goal = Task.of(task, loss, metric, distance)
     was_training = net.training
-    with _own_randomness(net), _answering(given):
-        judge = None if validate is None else Judge(net, goal, validate)
+    with _own_randomness(net), _answering(given), joined(net, recipe, loader, sharded=sharded) as ranks:
+        judge = None if validate is None else Judge(net, goal, validate, ranks)
         feed = Feed(loader, net.device, recipe.seed)
-        run = Run(net, feed, recipe, goal, judge, Alone(), clock, given)
+        run = Run(net, feed, recipe, goal, judge, ranks, clock, given)
         try:
             stopped_by = run.train(lambda: None, on_progress)
         finally:

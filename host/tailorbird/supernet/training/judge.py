@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from tailorbird.supernet.accuracy.measure import accuracy, evaluating
+from tailorbird.supernet.accuracy.measure import Tally, evaluating, tallied
 from tailorbird.supernet.loader import Batch
 from tailorbird.supernet.task import Task
+from tailorbird.supernet.training.ranks import Ranks
 from tailorbird.types import Config
 
 if TYPE_CHECKING:
@@ -22,10 +23,14 @@ _IMAGES = 512  # samples that subnets are scored on: their scores are for the ey
 
 
 class Judge:
-    """Scores subnets on validation data. Their statistics come from the batches just trained on."""
+    """Scores subnets on validation data. Their statistics come from the batches just trained on.
 
-    def __init__(self, net: SuperNet, task: Task, validate: Validate) -> None:
-        self._net, self._task = net, task
+    Several ranks share the batches of a loader and add up what they find. A function is called on each of them, and
+    what rank 0 says goes.
+    """
+
+    def __init__(self, net: SuperNet, task: Task, validate: Validate, ranks: Ranks) -> None:
+        self._net, self._task, self._ranks = net, task, ranks
         #: One-shot iterators are read several times here.
         self._data = list(validate) if isinstance(validate, Iterator) else validate
         self._recent: deque[Any] = deque(maxlen=_RECENT)
@@ -53,5 +58,10 @@ class Judge:
         net = self._net
         if callable(self._data):
             with evaluating(net):
-                return float(self._data(lambda *args, **kwargs: net(*args, config=config, **kwargs)))
-        return accuracy(net, config, self._data, images, self._task)
+                score = float(self._data(lambda *args, **kwargs: net(*args, config=config, **kwargs)))
+            return self._ranks.gather([score])[0][0]
+        own, everyone = tallied(net, config, self._ranks.deal(self._data), images, self._task), Tally()
+        for total, count in self._ranks.gather([own.total, own.count]):
+            everyone.total += total
+            everyone.count += count
+        return everyone.mean()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from tailorbird.errors import UsageError
 from tailorbird.supernet.loader import Batch
 from tailorbird.supernet.task import Task
 from tailorbird.supernet.training.ema import Average, copied, put
@@ -21,7 +22,7 @@ from tailorbird.supernet.training.judge import Judge
 from tailorbird.supernet.training.optimiser import make_optimiser, peak_rate
 from tailorbird.supernet.training.precision import Precision
 from tailorbird.supernet.training.progress import OnProgress, Progress
-from tailorbird.supernet.training.ranks import Ranks
+from tailorbird.supernet.training.ranks import Ranks, Rows
 from tailorbird.supernet.training.recipe import Recipe
 from tailorbird.supernet.training.sampler import Sampler
 from tailorbird.supernet.training.sandwich import Sandwich, StepLoss
@@ -59,6 +60,9 @@ class Run:
         self.step = 0
         self.images = 0
         self.elapsed = 0.0
+        self._clocked = 0.0  # what decisions go by: the time of rank 0, the same on all ranks
+        self._wish: str | None = None  # of this rank, to stop
+        self._told: Rows = []
         self.first: StepLoss | None = None
         self.last = StepLoss(None, None)
         self.scores: dict[str, float] = {}
@@ -84,18 +88,19 @@ class Run:
     def train(self, stop: Callable[[], str | None], on_progress: OnProgress | None) -> str:
         """Train until the plan, the budget or `stop` ends it. Returns what did: steps, budget, or a word of `stop`."""
         began = self._clock() - self.elapsed
+        self._clocked = self.elapsed
         self.net.train()
         for batch in self._batches():
             share = self.share()
             self._one(batch, share)
-            self.elapsed = self._clock() - began
+            self._look_at_clock(began)
             if share < int(self.share() * _CHECKS) / _CHECKS < 1:
                 self._check()
-                self.elapsed = self._clock() - began
-            if on_progress is not None:
+                self._look_at_clock(began)
+            if on_progress is not None and self.ranks.rank == 0:
                 on_progress(self.progress())
-                self.note = ""
-            word = self._ended() or stop()
+            self.note = ""
+            word = self._ended() or self._stopped(stop)
             if word is not None:
                 return word
         return "steps"
@@ -104,30 +109,47 @@ class Run:
         if self._ended() is None:
             yield from self.feed.batches(self.recipe.epochs if self.recipe.steps is None else None)
 
+    def _look_at_clock(self, began: float) -> None:
+        self.elapsed = self._clock() - began
+        if self.ranks.size == 1:
+            self._clocked = self.elapsed
+
+    def _stopped(self, stop: Callable[[], str | None]) -> str | None:
+        """What ends the run besides its plan. With other ranks it takes a step to tell them, and all stop after it."""
+        self._wish = self._wish or stop()
+        if self.ranks.size == 1:
+            return self._wish
+        return (self._wish or "another rank") if any(wish for _, _, wish in self._told) else None
+
     def _one(self, batch: Batch, share: float) -> None:
         recipe = self.recipe
         rate = self._peak * factor(share, recipe.warm_up) * (self.guard.rate if self.guard else 1.0)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)
-        mine = self.ranks.share(batch)
+        mine, samples = self.ranks.share(batch)
         full = self.step % recipe.full_every == 0
         devices = [self.net.device] if self.net.device.type == "cuda" else []
         # What a step draws does not move the states that the loader draws from: Feed relies on it.
         with torch.random.fork_rng(devices):
             torch.manual_seed((recipe.seed * _PRIME + self.step) * 64 + self.ranks.rank)
-            self.last = self._sandwich.step(
+            self.last, self._told = self._sandwich.step(
                 mine,
                 self._sampler.subnets(self.step, share),
                 full=full,
                 full_weight=self.guard.weight if self.guard else 1.0,
+                samples=samples,
+                facts=(samples, self.elapsed, float(self._wish is not None)),
             )
         if self.average is not None:
             self.average.update()
         self.first = self.first or self.last
         self.step += 1
-        self.images += batch.size
+        together = sum(samples for samples, _, _ in self._told)
         amount, self._unit = batch.amount
-        self._amount += amount
+        self.images += round(together)
+        self._amount += round(amount * together / batch.size)
+        # Rank 0 told its time before the step.
+        self._clocked = self._told[0][1] * self.step / max(1, self.step - 1)
         if self._judge is not None:
             self._judge.saw(mine)
 
@@ -135,7 +157,7 @@ class Run:
         """Part of the run that is done: of its steps or of its time, whichever is more."""
         done = [self.step / self.planned] if self.planned else []
         if self.recipe.budget_s:
-            done.append(self.ranks.first(self.elapsed) / (self.recipe.budget_s))
+            done.append(self._clocked / self.recipe.budget_s)
         return min(1.0, max(done, default=0.0))
 
     def _ended(self) -> str | None:
@@ -143,16 +165,26 @@ class Run:
             return "steps"
         if self.recipe.budget_s is not None:
             # The last check takes time as well.
-            step_s = self.elapsed / self.step if self.step else 0.0
-            if self.ranks.first(self.elapsed + step_s + self._check_s) >= self.recipe.budget_s:
+            step_s = self._clocked / self.step if self.step else 0.0
+            if self._clocked + step_s + self._check_s >= self.recipe.budget_s:
                 return "budget"
         return None
 
     def _planned(self) -> int | None:
         if self.recipe.steps is not None:
             return self.recipe.steps
-        length = self.feed.length()
-        return None if self.recipe.epochs is None or length is None else self.recipe.epochs * length
+        if self.recipe.epochs is None:
+            return None
+        lengths = [length for (length,) in self.ranks.gather([self.feed.length() or 0])]
+        if not all(lengths):
+            if self.ranks.size > 1:
+                raise UsageError(
+                    "the training loader does not say how many batches it has",
+                    why="the ranks must end after the same step",
+                    fix="pass `steps` or only a `budget`, or give the loader a __len__",
+                )
+            return None
+        return self.recipe.epochs * round(min(lengths))
 
     # -- looking at validation data
 
@@ -174,7 +206,10 @@ class Run:
                 f"the full network is at {self.scores['full']:.1%}, {guard.before:.1%} before: "
                 f"learning rate x {guard.rate:g}, its loss x {guard.weight:g}"
             )
-        self._check_s = max(self._check_s, self._clock() - began)
+        # Rank 0 tells its time again with the next step.
+        ((check_s,), *_) = self.ranks.gather([self._clock() - began])
+        self._check_s = max(self._check_s, check_s)
+        self._clocked += check_s
 
     def _averaged(self) -> AbstractContextManager[None]:
         return nullcontext() if self.average is None or not self.average.updates else self.average.applied()
@@ -182,6 +217,12 @@ class Run:
     def finish(self) -> tuple[float | None, float]:
         """Leave what the recipe wants to keep in the network, within bounds. Returns the full network's score and what
         of the update was kept."""
+        found = self._settle()
+        # Buffers that the exchanges of the steps leave out become those of rank 0.
+        self.ranks.spread(list(nn.Module.state_dict(self.net).values()))
+        return found
+
+    def _settle(self) -> tuple[float | None, float]:
         if self.recipe.keep == "best" and self.guard is not None:
             return self._keep_best(self.guard)
         if self.average is not None and self.average.updates:

@@ -16,7 +16,7 @@ from tailorbird.supernet.task import Task
 from tailorbird.supernet.training.alpha import adaptive_divergence
 from tailorbird.supernet.training.failure import TrainingError
 from tailorbird.supernet.training.precision import Precision
-from tailorbird.supernet.training.ranks import Ranks
+from tailorbird.supernet.training.ranks import Ranks, Rows
 from tailorbird.supernet.training.recipe import Recipe
 from tailorbird.types import Config
 
@@ -51,24 +51,49 @@ class Sandwich:
         self._net, self._task, self._recipe, self._precision = net, task, recipe, precision
         self._optimiser, self.teacher, self._ranks = optimiser, teacher, ranks
         self._buffers = list(net.weights.buffers())
-        self._running = [b for b in self._buffers if b.is_floating_point()]
+        # What norms gather, by torch's own name for it. Other buffers are aligned when the run ends.
+        self._running = [
+            buffer
+            for name, buffer in net.weights.named_buffers()
+            if name.rpartition(".")[2].startswith("running_") and buffer.is_floating_point()
+        ]
         self._weights = [p for group in optimiser.param_groups for p in group["params"]]
 
-    def step(self, batch: Batch, configs: Sequence[Config], *, full: bool, full_weight: float = 1.0) -> StepLoss:
+    def step(
+        self,
+        batch: Batch,
+        configs: Sequence[Config],
+        *,
+        full: bool,
+        full_weight: float = 1.0,
+        samples: float | None = None,
+        facts: Sequence[float] = (),
+    ) -> tuple[StepLoss, Rows]:
         """One update. full: whether the full network takes part; full_weight: of its loss.
+
+        samples: what the batch counts for among the ranks; facts: told to them. Returns the losses, means over all
+        ranks, and the facts of all ranks.
 
         Raises: TrainingError when a loss or a gradient is not finite; the weights are then those before the step.
         """
         self._optimiser.zero_grad(set_to_none=True)
         before = [buffer.clone() for buffer in self._buffers]
         try:
-            return self._step(batch, configs, full=full, full_weight=full_weight)
+            losses = self._gradients(batch, configs, full=full, full_weight=full_weight)
+            found, rows = self._share(losses, before, batch.size if samples is None else samples, facts)
+            self._update()
         except TrainingError:
             for buffer, kept in zip(self._buffers, before, strict=True):
                 buffer.copy_(kept)  # what is not finite went into the running statistics
             raise
+        of_full = next((value for config, value in found if config.is_full), None)
+        of_subnets = [value for config, value in found if not config.is_full]
+        return StepLoss(of_full, sum(of_subnets) / len(of_subnets) if of_subnets else None), rows
 
-    def _step(self, batch: Batch, configs: Sequence[Config], *, full: bool, full_weight: float) -> StepLoss:
+    def _gradients(
+        self, batch: Batch, configs: Sequence[Config], *, full: bool, full_weight: float
+    ) -> list[tuple[Config, Tensor]]:
+        """Add up the gradients of a batch. Returns the loss of each configuration, in order."""
         batch = Batch(batch.inputs.map(self._precision.laid_out), batch.target)
         soft = self._taught(batch)
         losses: list[tuple[Config, Tensor]] = []
@@ -89,13 +114,7 @@ class Sandwich:
                 loss = torch.lerp(loss, self._task.loss(output, batch.known()), self._recipe.hard)
             losses.append((config, loss.detach()))
             self._backward(loss)
-        found = [(config, float(loss)) for config, loss in losses]
-        self._update(next(((config, value) for config, value in found if not math.isfinite(value)), None))
-        of_subnets = [value for config, value in found if not config.is_full]
-        return StepLoss(
-            next((value for config, value in found if config.is_full), None),
-            sum(of_subnets) / len(of_subnets) if of_subnets else None,
-        )
+        return losses
 
     def _run(self, batch: Batch, config: Config) -> Any:
         with self._precision.computing():
@@ -116,13 +135,31 @@ class Sandwich:
     def _backward(self, loss: Tensor) -> None:
         self._precision.scaler.scale(loss).backward()
 
-    def _update(self, bad: tuple[Config, float] | None) -> None:
-        # Running statistics and the alarm travel with the gradients: one exchange for each step, whatever is in it.
-        alarm = torch.tensor(float(bad is not None))
-        shared = self._running if self._ranks.size > 1 else []
-        self._ranks.average([*(p.grad for p in self._weights if p.grad is not None), *shared, alarm])
-        if float(alarm):
-            raise TrainingError.not_finite("loss", *(bad or (None, None)))
+    def _share(
+        self, losses: Sequence[tuple[Config, Tensor]], before: Sequence[Tensor], samples: float, facts: Sequence[float]
+    ) -> tuple[list[tuple[Config, float]], Rows]:
+        """Exchange all that this step found with the other ranks, at once.
+
+        Raises: TrainingError when a loss of any rank is not finite, the same on all ranks.
+        """
+        values = torch.tensor([], device=self._net.device)
+        if losses:
+            values = torch.stack([loss.float().reshape(()) for _, loss in losses])
+        gradients = [p.grad for p in self._weights if p.grad is not None]
+        several = self._ranks.size > 1
+        kept = dict(zip(self._buffers, before, strict=True)) if several else {}
+        # What was added: a statistic that this step left alone stays as it is, to the bit.
+        added = {buffer: buffer - kept[buffer] for buffer in (self._running if several else ())}
+        rows = self._ranks.average([*gradients, *added.values(), values], samples, facts)
+        for buffer, change in added.items():
+            buffer.copy_(kept[buffer] + change)
+        found = [(config, value) for (config, _), value in zip(losses, values.tolist(), strict=True)]
+        for config, value in found:
+            if not math.isfinite(value):
+                raise TrainingError.not_finite("loss", config, value)
+        return found, rows
+
+    def _update(self) -> None:
         scaler = self._precision.scaler
         scaler.unscale_(self._optimiser)
         norm = nn.utils.clip_grad_norm_(self._weights, self._recipe.clip)
