@@ -1,4 +1,7 @@
-"""Two real processes that train together, for tests: they meet through a file and talk over loopback."""
+"""Two real processes that train together, for tests, over loopback.
+
+They find each other as under torchrun: by its environment, at a store that neither of them keeps.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
-_START_S = 120
+from torch.distributed import TCPStore
+
+_START_S = 170  # of a busy machine
 SIZE = 2
 
 
@@ -28,13 +32,14 @@ class Failed:
 class Pair:
     """Two ranks that wait for calls. Functions are found by name, so they stand at the top of a module."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
+        self._store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
         context = multiprocessing.get_context("spawn")
         self._lines: list[Connection] = []
         self.processes = []
         for rank in range(SIZE):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, str(folder / "store"), theirs), daemon=True)
+            process = context.Process(target=_serve, args=(rank, self._store.port, theirs), daemon=True)
             process.start()
             theirs.close()
             self._lines.append(ours)
@@ -73,13 +78,19 @@ class Pair:
             return None
 
 
-def _serve(rank: int, store: str, line: Connection) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+def _serve(rank: int, port: int, line: Connection) -> None:
     import torch
-    import torch.distributed as dist
 
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=SIZE)
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(SIZE),
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
     while True:
         try:
             function, args = line.recv()

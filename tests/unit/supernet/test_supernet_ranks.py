@@ -30,8 +30,8 @@ Arrays = dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    both = Pair(tmp_path_factory.mktemp("ranks"))
+def pair() -> Iterator[Pair]:
+    both = Pair()
     yield both
     both.close()
 
@@ -121,6 +121,17 @@ def trained(rank: int, kind: type[nn.Module], count: int, batch: int, settings: 
     net = made(kind, seed=rank)  # each rank starts from weights of its own: rank 0's are taken
     result = net.fit(DataLoader(points(count), batch), precision="float32", **settings)
     return arrays(net), (result.steps, result.images, result.last_loss)
+
+
+def in_a_group_of_the_script(rank: int, path: str) -> tuple[Arrays, bool]:
+    dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=SIZE)
+    try:
+        found, _ = trained(rank, Norms, 32, 8, {"epochs": 1})
+        total = torch.ones(1)
+        dist.all_reduce(total)
+        return found, float(total) == SIZE
+    finally:
+        dist.destroy_process_group()
 
 
 def guarded(rank: int) -> tuple[Arrays, Any]:
@@ -225,6 +236,13 @@ def test_ranks_that_start_apart_end_with_the_same_bits(pair: Pair) -> None:
     assert told[:2] == (10, 160)
     assert not np.array_equal(left["weights.head.weight"], made(Batched).weights.head.weight.detach().numpy())
     assert np.array_equal(left["weights.scale"], made(Batched).weights.scale.numpy())
+
+
+def test_a_group_of_the_script_is_joined_and_left_alone(pair: Pair, tmp_path: Path) -> None:
+    (left, works), (right, works_right) = pair.good(in_a_group_of_the_script, str(tmp_path / "store"))
+    assert same(left, right)
+    assert works
+    assert works_right
 
 
 def test_the_guard_decides_alike_on_all_ranks_and_rank_0_alone_tells(pair: Pair) -> None:
@@ -399,6 +417,7 @@ torch.save(net.state_dict(), f"{sys.argv[1]}/{os.environ['RANK']}.pt")
 """
 
 
+@pytest.mark.slow
 def test_torchrun_runs_a_script_unchanged(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
