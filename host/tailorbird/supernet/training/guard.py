@@ -1,8 +1,11 @@
 """Guard: the full network is the user's own model, and training must not spoil it.
 
-On validation data it may lose `max_drop` by the end of the run, and a little more on the way there. Where it loses more
-training backs off: half the learning rate, and twice the weight for the full network. What is still lost at the end is
-made good by moving all weights back towards where they started, as far as needed.
+Training at a rate that teaches the subnets something moves the full network away from its optimum. What makes that good
+is averaging: weights between those of the start and of the end keep the full network, which there is often better than
+at either, and most of what the subnets learnt (for fine-tuning: Wortsman et al., "Robust fine-tuning of zero-shot
+models", CVPR 2022). At the end of a run the guard takes the largest share of the update at which the full network
+loses no more than `max_drop` on validation data. Where it loses far more on the way there, such weights would hardly be
+worth having: training backs off, with half the learning rate, and twice the weight for the full network.
 """
 
 from __future__ import annotations
@@ -16,9 +19,9 @@ from torch import Tensor, nn
 
 from tailorbird.supernet.training.ema import copied, put
 
-_SLACK = 4.0  # drops allowed at the start of the run, as multiples of the one allowed at its end
+_SLACK = 0.05  # what the full network may lose on the way, a fraction; averaging makes it good
 _BACK_OFF = 0.5
-_HALVINGS = 4  # bisection steps when moving back
+_HALVINGS = 5  # bisection steps for the share
 _MOST_BACK_OFFS = 4
 
 
@@ -43,8 +46,7 @@ class Guard:
         """Measure at a point of the run, 0 to 1, and back off if need be. Returns the score."""
         now = self.score()
         self.seen.append((share, now))
-        allowed = self.max_drop * (_SLACK + (1 - _SLACK) * share)
-        if self.before - now > allowed and self.backed_off < _MOST_BACK_OFFS:
+        if self.before - now > self.max_drop + _SLACK and self.backed_off < _MOST_BACK_OFFS:
             self.rate *= _BACK_OFF
             self.weight /= _BACK_OFF
             self.backed_off += 1

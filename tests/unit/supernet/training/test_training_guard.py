@@ -36,7 +36,7 @@ def test_weights_move_back_as_far_as_needed_and_no_further() -> None:
     moved(module, 0.4)
     score, kept = guard.settle(module)
     assert score == pytest.approx(1 - 0.4 * kept)
-    assert 0.1875 <= kept <= 0.25
+    assert 0.21 < kept <= 0.25
 
 
 def test_what_cannot_be_saved_is_restored_bit_for_bit() -> None:
@@ -48,12 +48,13 @@ def test_what_cannot_be_saved_is_restored_bit_for_bit() -> None:
     assert all(torch.equal(value, start[name]) for name, value in module.state_dict().items())
 
 
-def test_training_backs_off_when_the_full_network_suffers_and_later_sooner() -> None:
+def test_training_backs_off_when_the_full_network_suffers() -> None:
     module = nn.Linear(1, 1)
     guard = guarded(module)
-    moved(module, 0.3)
-    guard.check(0.1)
+    moved(module, 0.14)
+    assert guard.check(0.1) == pytest.approx(0.86)
     assert (guard.rate, guard.weight, guard.backed_off) == (1.0, 1.0, 0)
+    moved(module, 0.02)
     guard.check(0.9)
     assert (guard.rate, guard.weight, guard.backed_off) == (0.5, 2.0, 1)
     other = guarded(nn.Linear(1, 1))
