@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q
 DATA   ?= $(TAILORBIRD_DATA)
 
-.PHONY: demo test test-slow fuzz lint format protos bench bench-zoo bench-loc oracle clean help
+.PHONY: demo test test-slow fuzz lint format protos bench bench-zoo bench-loc bench-accuracy oracle clean help
 
 help:
 	@echo "make demo        run the whole pipeline on this machine"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench       the agent's benchmark, one JSON object (SUITE=quick|full)"
 	@echo "make bench-zoo   the compiler on 216 networks beside Torch-Pruning; ZOO='--suite quick', '--resume', ..."
 	@echo "make bench-loc   lines of code a SuperNet costs its user, here and elsewhere"
+	@echo "make bench-accuracy  CIFAR-10 in DATA: accuracy of subnets and of its prediction; ACCURACY='--suite full', ..."
 	@echo "make protos      regenerate the code beside each .proto"
 	@echo "make oracle      .venv-oracle with litert-torch, the converter some slow tests compare with"
 
@@ -80,6 +81,10 @@ bench-zoo: $(VENV)/.dev
 
 bench-loc: $(VENV)/.dev
 	$(BIN)/python -m tests.bench.loc
+
+ACCURACY ?=
+bench-accuracy: $(VENV)/.dev
+	$(BIN)/python -m tests.bench.accuracy --json accuracy.json $(if $(DATA),--data $(DATA)) --summary $(ACCURACY) >/dev/null
 
 oracle: .venv-oracle/.done
 

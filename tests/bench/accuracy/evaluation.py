@@ -59,7 +59,7 @@ def _right(case: Case, net: SuperNet, config: Config, part: slice) -> list[bool]
     found: list[bool] = []
     with evaluating(net), torch.no_grad():
         for images, labels in case.images.held_batches(part):
-            found += (net(images, config=config).argmax(1) == labels).tolist()
+            found += (net(images.to(net.device), config=config).argmax(1).cpu() == labels).tolist()
     return found
 
 

@@ -23,7 +23,11 @@ def settings(case: Case) -> dict[str, Any]:
 
 def evaluate(case: Case) -> None:
     """Evaluate the network on all held-out images and its untrained, recalibrated subnets on some, once and for all."""
-    case.work.once("original", settings(case), lambda: _evaluate(case, elastic(case.pretrained(), case.images)))
+
+    def make() -> dict[str, Any]:
+        return _evaluate(case, elastic(case.pretrained(), case.images).to(case.settings.device))
+
+    case.work.once("original", settings(case), make)
 
 
 def known(case: Case) -> tuple[np.ndarray, list[float]] | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from tailorbird.supernet.training.recipe import Recipe
 from tests.bench.accuracy.images import Images
 from tests.bench.accuracy.networks import NETWORKS, Network
 from tests.bench.accuracy.work import Work
@@ -16,6 +17,22 @@ from tests.bench.accuracy.work import Work
 #: Largest shares of the full network's MACs that the best subnet is searched for, and how many of the most promising
 #: subnets are confirmed on validation images at each.
 LIMITS = {0.9: 3, 0.72: 8, 0.6: 3, 0.5: 8, 0.4: 3, 0.3: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long a SuperNet is trained: for minutes, or for epochs."""
+
+    minutes: float | None = None
+    epochs: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.minutes:g} min" if self.minutes is not None else f"{self.epochs} epochs"
+
+    @property
+    def seconds(self) -> float | None:
+        """None for epochs."""
+        return None if self.minutes is None else 60 * self.minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +50,7 @@ class Settings:
     recalibration: int = 2000  # training images for the statistics of each subnet
     fit: dict[str, Any] = field(default_factory=dict)  # further options of SuperNet.fit
     generations: int = 60  # of the search
+    device: str = "cpu"  # where training and evaluation run
 
 
 QUICK = Settings("quick", ("resnet20",), (6.0,), subnets=60, seeds=1, whole=False)
@@ -46,14 +64,14 @@ DIGITS = Settings(
 class Case:
     """One network, trained for one budget, and all that stages need to know about it."""
 
-    def __init__(self, settings: Settings, net: str, minutes: float, data: Path, work: Work) -> None:
-        self.settings, self.minutes, self.data, self.work = settings, minutes, data, work
+    def __init__(self, settings: Settings, net: str, budget: Budget, data: Path, work: Work) -> None:
+        self.settings, self.budget, self.data, self.work = settings, budget, data, work
         self.network: Network = NETWORKS[net]
 
     @property
     def name(self) -> str:
         """For people, such as "resnet20, 6 min"."""
-        return f"{self.network.name}, {self.minutes:g} min"
+        return f"{self.network.name}, {self.budget}"
 
     @cached_property
     def images(self) -> Images:
@@ -81,11 +99,17 @@ class Case:
         settings = self.settings
         return {
             "net": self.network.name,
-            "minutes": self.minutes,
             "batch": settings.batch,
-            "seed": settings.training_seed,
-            "fit": settings.fit,
+            "device": settings.device,
+            "recipe": self.recipe.to_json(),
         }
+
+    @property
+    def recipe(self) -> Recipe:
+        """All options of training, those that are not given included."""
+        settings, budget = self.settings, self.budget
+        options = {"epochs": budget.epochs, "budget_s": budget.seconds, "seed": settings.training_seed}
+        return Recipe(**(options | settings.fit))
 
     @property
     def trained(self) -> dict[str, Any]:

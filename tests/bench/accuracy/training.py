@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tailorbird.supernet import SuperNet
-from tests.bench.accuracy.clock import WORDING, CpuClock
+from tests.bench.accuracy.clock import CpuClock
 from tests.bench.accuracy.networks import elastic, example
 from tests.bench.accuracy.settings import Case
 
@@ -20,7 +20,7 @@ def train(case: Case) -> SuperNet:
     settings = case.training
     weights = case.work.path("train", settings, ".supernet")
     case.work.once("train", settings, lambda: _train(case))
-    return SuperNet.load(weights, case.pretrained(), (example(case.images),))
+    return SuperNet.load(weights, case.pretrained(), (example(case.images),)).to(case.settings.device)
 
 
 def known(case: Case) -> dict[str, Any] | None:
@@ -29,17 +29,18 @@ def known(case: Case) -> dict[str, Any] | None:
     if record is None:
         return None
     spent = {"wall_seconds": record.wall_seconds, "cpu_clock_seconds": record.cpu_seconds}
-    return {**record.found, **spent, "torch_threads": record.threads, "budget_counts": WORDING}
+    return {**record.found, **spent, "torch_threads": record.threads, "recipe": case.recipe.to_json()}
 
 
 def _train(case: Case) -> dict[str, Any]:
     settings, images = case.settings, case.images
-    net = elastic(case.pretrained(), images)
+    net = elastic(case.pretrained(), images).to(settings.device)
     begin = time.monotonic()
     result = net.fit(
         images.training(settings.batch, settings.training_seed),
-        budget=case.minutes * 60,
-        clock=CpuClock(),
+        epochs=case.budget.epochs,
+        budget=case.budget.seconds,
+        clock=CpuClock() if settings.device == "cpu" else time.monotonic,
         validate=images.held_batches(images.validation(0)),
         seed=settings.training_seed,
         **settings.fit,
