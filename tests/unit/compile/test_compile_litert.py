@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ai_edge_litert import schema_py_generated as schema
 from compile_models import HOST, Attention, InPlace, OptionA, PreActivation, ResidualNet, SqueezeExcite, noise, settled
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,6 +83,11 @@ def test_a_network_answers_as_torch_does(module, shape) -> None:
         lambda x: torch.cat([x, x * 2], 1),
         lambda x: torch.cat([x, x], dim=-1),
         lambda x: x[:, 1:3, ::2, 1:],
+        lambda x: x[:, :, ::2, ::3],
+        lambda x: x[:, :],
+        lambda x: x[:, :, 1:5:2, 1::2],
+        lambda x: x[:, :1, ::2],
+        lambda x: x[:, ::2],
         lambda x: x[:, 2],
         lambda x: F.pad(x, (1, 2, 0, 3)),
         lambda x: F.pad(x, (0, 0, 0, 0, 1, 2), value=-1.5),
@@ -98,6 +104,13 @@ def test_a_network_answers_as_torch_does(module, shape) -> None:
 )
 def test_an_operation_answers_as_torch_does(function) -> None:
     check(Call(function), noise(2, 4, 6, 4))
+
+
+def test_every_second_pixel_is_taken_by_an_operator_that_xnnpack_runs() -> None:
+    module = check(Call(lambda x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2))), noise(1, 4, 8, 8))
+    codes = {code.builtinCode for code in schema.ModelT.InitFromPackedBuf(module, 0).operatorCodes}
+    assert schema.BuiltinOperator.STRIDED_SLICE not in codes
+    assert schema.BuiltinOperator.DEPTHWISE_CONV_2D in codes
 
 
 @settings(max_examples=25, deadline=None)

@@ -115,6 +115,17 @@ def pool(
     return file.operator(code, [x], [batch, *extents, channels], options=options)
 
 
+def thin(file: TfliteFile, x: int, axis: int, step: int) -> int:
+    """Every step-th row (axis 1) or column (axis 2) of x (N, H, W, C), C above 1.
+
+    Written as a depthwise convolution by 1, which XNNPACK runs; a strided slice it leaves to a slow reference kernel.
+    """
+    channels = file.shape(x)[3]
+    stride = (step, 1) if axis == 1 else (1, step)
+    ones, zeros = np.ones((channels, 1, 1, 1), np.float32), np.zeros(channels, np.float32)
+    return convolution(file, x, ones, zeros, stride=stride, groups=channels)
+
+
 def mean(file: TfliteFile, x: int, axes: Sequence[int], *, keep: bool) -> int:
     """Mean over axes of the stored layout."""
     options = schema.ReducerOptionsT()
