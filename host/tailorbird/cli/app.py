@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -54,6 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     as_json = "--json" in arguments
     try:
+        _check_alone(os.environ)
         code = app(list(arguments), prog_name="tailorbird", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
@@ -73,6 +74,16 @@ def run(arguments: Sequence[str]) -> int:
         # The reader of our pipe left (`tailorbird devices | head -1`); the interpreter must not flush into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _check_alone(environment: Mapping[str, str]) -> None:
+    if "LOCAL_RANK" in environment and environment.get("WORLD_SIZE", "1") != "1":
+        raise UsageError(
+            "the command line is one process, and torchrun has started several",
+            why="each would do the same stage and write the same files",
+            fix="run it without torchrun; to train with several processes, call net.fit in a script of yours and give "
+            "torchrun that",
+        )
 
 
 def _usage(error: click_errors.ClickException) -> UsageError:

@@ -25,18 +25,23 @@ class Ranks(Protocol):
 
     def share(self, batch: Batch) -> tuple[Batch, float]:
         """The part of a batch that this rank works on, and how many samples of the step that stands for."""
+        ...
 
     def deal(self, loader: Iterable[Any]) -> Iterable[Any]:
         """The batches of a validation loader that this rank looks at."""
+        ...
 
     def average(self, tensors: Sequence[Tensor], weight: float, facts: Sequence[float]) -> Rows:
         """Replace tensors by their mean over ranks, weighted, and tell facts, in one exchange."""
+        ...
 
     def gather(self, facts: Sequence[float]) -> Rows:
         """Tell facts, in an exchange of its own."""
+        ...
 
     def spread(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by those of rank 0, bit for bit, in one exchange."""
+        ...
 
 
 class Alone:
