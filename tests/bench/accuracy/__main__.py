@@ -1,7 +1,7 @@
 """Run the benchmark; the package's docstring says what it measures.
 
 Stages: original (the network before training), train, evaluate (random subnets), predict (every predictor), frontier
-(a search with the table).
+(a search with the table), headline (equal latency, on the local agent).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 
 from tailorbird.supernet import SuperNet
 from tailorbird.types import Config
-from tests.bench.accuracy import figures, frontier, original, prediction, targets, training
+from tests.bench.accuracy import equal_latency, figures, frontier, headline, original, prediction, targets, training
 from tests.bench.accuracy.clock import WORDING
 from tests.bench.accuracy.evaluation import judge
 from tests.bench.accuracy.networks import NETWORKS
@@ -31,7 +31,9 @@ from tests.bench.accuracy.work import Work
 from tests.bench.outcome import Outcome, publish
 
 SCHEMA = "tailorbird.bench.accuracy/1"
-STAGES = ("original", "train", "evaluate", "predict", "frontier")
+STAGES = ("original", "train", "evaluate", "predict", "frontier", "headline")
+_REPORT = "report"  # instead of stages: tell what is known
+_STAGES = f"of {', '.join(STAGES)} (default: all in full, all but headline in quick), or {_REPORT}: tell what is known"
 _QUICK_THREADS = 2
 
 _IMAGES = (
@@ -47,10 +49,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     work = Work(options.work)
     asked = [case for net in options.nets for case in _cases(options, net, work)]
-    for case in asked:
-        _run(case, options)
+    if options.stages != [_REPORT]:
+        for case in asked:
+            _run(case, options)
     outcome = Outcome(SCHEMA, options.suite)
     targets.declare(outcome)
+    headline.declare(outcome)
     _report(outcome, options, asked, work, begin)
     if options.summary:
         sys.stderr.write(summary(outcome))
@@ -67,7 +71,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=_numbers, help="training budgets, such as 6,60")
     parser.add_argument("--epochs", type=int, help="a training budget in epochs, such as 30 on a GPU")
     parser.add_argument("--device", default="cpu", help="where to train and evaluate, such as cuda; default: cpu")
-    parser.add_argument("--stages", type=_names(STAGES), default=STAGES, help=f"of {', '.join(STAGES)}")
+    parser.add_argument("--stages", type=_names((*STAGES, _REPORT)), help=_STAGES)
     parser.add_argument("--predictors", default="*", help="pattern on the names of predictors")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of torch; default: cores")
     parser.add_argument("--subnets", type=int, help="random subnets, instead of the suite's")
@@ -77,6 +81,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--summary", action="store_true", help="print tables on stderr as well")
     options = parser.parse_args()
     suite = QUICK if options.suite == "quick" else FULL
+    options.stages = options.stages or STAGES[: None if options.suite == "full" else -1]
     options.nets = options.nets or list(suite.nets)
     options.work = options.work or Path(f"{options.json or 'accuracy.json'}.work")
     given = options.data or os.environ.get("TAILORBIRD_DATA")
@@ -139,6 +144,9 @@ def _run(case: Case, options: argparse.Namespace) -> None:
         for seed in range(case.settings.seeds):
             _tell(case, f"frontier, seed {seed}")
             frontier.search(case, net, seed)
+    if "headline" in stages:
+        _tell(case, "headline")
+        equal_latency.compare(case, net)
 
 
 def _evaluate(case: Case, net: SuperNet) -> None:
@@ -183,6 +191,9 @@ def _report(outcome: Outcome, options: argparse.Namespace, asked: list[Case], wo
     lean = all(record.threads <= _QUICK_THREADS for record in used)
     elapsed = max(stages, time.monotonic() - begin)
     targets.judge(outcome, found, elapsed if whole and lean else None)
+    compared = [case["headline"] for case in found.values() if case["headline"]]
+    if compared:
+        headline.judge(outcome, compared[0])
 
 
 def _complete(found: dict[str, Any] | None) -> bool:

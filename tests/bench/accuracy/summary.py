@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench.accuracy import headline
 from tests.bench.accuracy.targets import FASTNAS
 from tests.bench.outcome import Outcome
 
@@ -25,6 +26,8 @@ def summary(outcome: Outcome) -> str:
             for number, run in enumerate(found["frontier"]):
                 if run:
                     console.print(_frontier(run, number))
+            if found["headline"]:
+                console.print(headline.table(found["headline"]))
         console.print(
             f"\nFastNAS, published: {FASTNAS['accuracy']:.2%} at {FASTNAS['macs_share']:.0%} of the MACs, "
             f"base {FASTNAS['base']:.2%}, {FASTNAS['epochs']} epochs"
@@ -33,7 +36,7 @@ def summary(outcome: Outcome) -> str:
         for name, wording in outcome.targets.items():
             value = measured.get(name)
             verdict = "met    " if outcome.met[name] else "NOT MET"
-            console.print(f"{verdict} {wording}" + (f": {value:.4g}" if value is not None else ""))
+            console.print(f"{verdict} {name}: {wording}" + (f": {value:.4g}" if value is not None else ""))
     return captured.get()
 
 
