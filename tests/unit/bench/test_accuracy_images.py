@@ -62,14 +62,21 @@ def test_training_batches_follow_from_seed_and_epoch(images: Images) -> None:
     assert len(first) == 32 * len(batches) == 32 * (len(images.train[1]) // 32)
 
 
-def test_images_for_recalibration_and_judging_are_as_they_are_and_the_same_each_time(images: Images) -> None:
-    drawn = images.recalibration(100)
-    assert all(torch.equal(x, y) for (x, _), (y, _) in zip(drawn, images.recalibration(100), strict=True))
-    known = {row.numpy().tobytes() for row in images.normalised(images.train[0])}
-    assert all(row.numpy().tobytes() in known for x, _ in drawn for row in x)
+def test_images_for_recalibration_are_moved_training_images_and_the_same_each_time(images: Images) -> None:
+    drawn = [x for x, _ in images.recalibration(100)]
+    assert all(torch.equal(x, y) for x, (y, _) in zip(drawn, images.recalibration(100), strict=True))
+    assert sum(map(len, drawn)) == 100
+    around = torch.nn.functional.pad(images.train[0], (images.shift,) * 4)
+    windows = [around[:, :, top : top + 8, left : left + 8] for top in range(3) for left in range(3)]
+    known = {row.numpy().tobytes() for window in windows for row in images.normalised(window)}
+    assert all(row.numpy().tobytes() in known for x in drawn for row in x)
+
+
+def test_images_for_judging_are_as_they_are_and_in_their_order(images: Images) -> None:
     part = slice(100, 400)
-    labels = torch.cat([y for _, y in images.held_batches(part)])
-    assert torch.equal(labels, images.held[1][part])
+    batches = list(images.held_batches(part))
+    assert torch.equal(torch.cat([x for x, _ in batches]), images.normalised(images.held[0][part]))
+    assert torch.equal(torch.cat([y for _, y in batches]), images.held[1][part])
 
 
 @pytest.mark.parametrize("mirror", [False, True])
