@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from tailorbird.errors import MissingFileError, ModelError
+from tailorbird.supernet.durable import read_tensors, write_tensors
 from tailorbird.supernet.options import Options
 from tailorbird.types import Config
 
@@ -19,19 +19,24 @@ _FORMAT = 2
 
 
 def save(net: SuperNet, path: Path) -> None:
-    """Write everything that elastic() cannot find again to one file. The network's code is not stored."""
-    torch.save(
-        {
-            "format": _FORMAT,
-            "model": net.report.model,
-            "options": net.options.arguments(),
-            "state": dict(net.state_dict()),
-            "transforms": dict(net.transforms.state_dict()),
-            "orders": net.orders,
-            "statistics": {config.to_json(): dict(found) for config, found in net.recalibrated()},
-        },
-        path,
-    )
+    """Write everything that elastic() cannot find again to one file. The network's code is not stored.
+
+    Raises: OSError when it cannot be written; a file that was there before is untouched then.
+    """
+    write_tensors(contents(net), path)
+
+
+def contents(net: SuperNet) -> dict[str, Any]:
+    """What is saved of a SuperNet: plain values and tensors."""
+    return {
+        "format": _FORMAT,
+        "model": net.report.model,
+        "options": net.options.arguments(),
+        "state": dict(net.state_dict()),
+        "transforms": dict(net.transforms.state_dict()),
+        "orders": net.orders,
+        "statistics": {config.to_json(): dict(found) for config, found in net.recalibrated()},
+    }
 
 
 def load(path: Path, model: nn.Module, *example: Any) -> SuperNet:
@@ -44,7 +49,7 @@ def load(path: Path, model: nn.Module, *example: Any) -> SuperNet:
     if not path.is_file():
         raise MissingFileError(f"{path} does not exist", fix="pass the path given to SuperNet.save")
     try:
-        data: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        data: dict[str, Any] = read_tensors(path)
         options, orders = data["options"], data["orders"]
         net = elastic(model, *example, **(options | {"importance": "l2"}))  # the order is read back
         _check(data, net)

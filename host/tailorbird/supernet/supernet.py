@@ -287,8 +287,12 @@ class SuperNet(nn.Module):
 
         Recalibrated statistics are dropped: they belong to the channels kept before.
         """
-        self.orders = rank(self, criterion, loader, loss)
+        self.set_orders(rank(self, criterion, loader, loss))
         self.options = replace(self.options, importance=criterion)
+
+    def set_orders(self, orders: Mapping[str, Tensor]) -> None:
+        """Use these orders of importance, by dimension name, from now on. Recalibrated statistics are dropped."""
+        self.orders = dict(orders)
         for sized in self.sizes:
             sized.forget_plans()
         self.forget_statistics()

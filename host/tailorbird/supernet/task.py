@@ -83,7 +83,18 @@ def _classes(axis: int) -> tuple[Loss, Metric, Distance]:
                 why="one class number is needed for each row of scores",
                 fix="yield integer labels, or pass another `task`: segmentation has its classes on axis 1",
             )
-        return rows, labels.reshape(-1).long()
+        wanted = labels.reshape(-1).long()
+        counted = wanted[wanted != _IGNORED]
+        least, most = (int(x) for x in counted.aminmax()) if len(counted) else (0, 0)
+        if least < 0 or most >= rows.shape[1]:
+            raise UsageError(
+                f"label {most if most >= rows.shape[1] else least} is out of range: "
+                f"the network has {rows.shape[1]} classes",
+                why=f"labels go from 0 to {rows.shape[1] - 1}, those of this batch from {least} to {most}",
+                fix="give the network one output for each class, number the classes from 0, "
+                f"and mark what does not count with {_IGNORED}",
+            )
+        return rows, wanted
 
     def loss(output: Any, labels: Tensor) -> Tensor:
         return functional.cross_entropy(*fitted(output, labels), ignore_index=_IGNORED)

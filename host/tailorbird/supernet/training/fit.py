@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from tailorbird.config import parse_seconds
 from tailorbird.errors import UsageError
 from tailorbird.supernet.task import Distance, Loss, Metric, Task
+from tailorbird.supernet.training.checkpoint import Checkpoint, usable
 from tailorbird.supernet.training.distributed import joined
+from tailorbird.supernet.training.ema import copied
 from tailorbird.supernet.training.feed import Feed
 from tailorbird.supernet.training.judge import Judge, Validate
 from tailorbird.supernet.training.progress import OnProgress
+from tailorbird.supernet.training.randomness import Stream
 from tailorbird.supernet.training.recipe import Recipe
-from tailorbird.supernet.training.run import Run
+from tailorbird.supernet.training.run import ANOTHER, Run
+from tailorbird.supernet.training.saver import Saver
+from tailorbird.supernet.training.signals import Signals
 
 if TYPE_CHECKING:
     from tailorbird.supernet.supernet import SuperNet
+
+INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
     """What a training run did. Losses are of the full network; scores are None without validation.
 
-    stopped_by: steps | budget | a signal; backed_off: how often the learning rate was halved to protect the full
+    stopped_by: steps | budget | interrupted; backed_off: how often the learning rate was halved to protect the full
     network; update_kept: 1.0 normally; less when the full network lost more than allowed at the end and the weights
-    were moved back towards where they started (0.0: restored).
+    were moved back towards where they started (0.0: restored). resumed_at: the step of the checkpoint that the run
+    went on from; missed: how many checkpoints could not be written on the way.
     """
 
     steps: int
@@ -47,6 +53,8 @@ class FitResult:
     full_after: float | None
     update_kept: float
     backed_off: int = 0
+    resumed_at: int = 0
+    missed: int = 0
 
     @property
     def message(self) -> str:
@@ -58,6 +66,10 @@ class FitResult:
             text += f"; learning rate halved {self.backed_off} times to protect the full network"
         if self.update_kept < 1:
             text += f"; kept {self.update_kept:.0%} of the update to protect the full network"
+        if self.missed:
+            text += f"; {self.missed} checkpoints could not be written on the way"
+        if self.stopped_by == INTERRUPTED:
+            text += "; interrupted, go on with resume"
         return text
 
 
@@ -76,6 +88,9 @@ def fit(
     validate: Validate | None = None,
     on_progress: OnProgress | None = None,
     sharded: bool | None = None,
+    checkpoint: str | Path | None = None,
+    every: int | str = "60s",
+    resume: bool = False,
     clock: Callable[[], float] = time.monotonic,
     **settings: Any,
 ) -> FitResult:
@@ -93,9 +108,21 @@ def fit(
     `distributed`; each must make the same call. Those after the first are silent. sharded: whether the loader gives
     each process batches of its own; None: as its sampler says.
 
+    checkpoint: a file for the run, written every so many steps, or seconds ("60s"; less often where writing takes more
+    than 2 % of the time). It is a saved SuperNet too: SuperNet.load reads the network as the run would have left it.
+    resume: go on from that file if it is there. On a CPU the weights are then, bit for bit, those of a run that was
+    never stopped. The model, loader and settings must be the same; epochs, steps and budget may be others, and the
+    schedule follows the new plan. A loader's own generators, and the global ones, are put back to where they were.
+
+    SIGINT ends training after the step, in the main thread: with a checkpoint it is written and a result returned, as
+    for SIGTERM; without one KeyboardInterrupt is raised. A second one acts at once. Where training fails the network
+    holds the weights of the last step, and so does the checkpoint, unless a loss was not finite: then it stays what it
+    was.
+
     Recalibrated statistics are dropped: they do not fit the new weights. Random states outside are left as they were.
 
-    Raises: UsageError; TrainingError when a loss is not finite: the network then holds the last good weights.
+    Raises: UsageError; ModelError for a checkpoint that is damaged or of another network; CheckpointError when the last
+    one cannot be written; TrainingError when a loss is not finite: the network then holds the last good weights.
     """
     if epochs is None and steps is None and budget is None:
         epochs = 1
@@ -105,17 +132,40 @@ def fit(
         raise UsageError("no teacher is given", fix="pass the network itself: teacher=module")
     recipe = _recipe(epochs=epochs, steps=steps, budget_s=_seconds(budget), teacher=word, **settings)
     goal = Task.of(task, loss, metric, distance)
-    was_training = net.training
-    with _own_randomness(net), _answering(given), joined(net, recipe, loader, sharded=sharded) as ranks:
+    file = None if checkpoint is None else Checkpoint(checkpoint)
+    if file is not None:
+        file.check(resume=resume)
+    elif resume:
+        raise UsageError("there is nothing to resume from", fix="pass checkpoint, the file of the run")
+    there = file is not None and file.path.exists()  # asked before the first rank can have written it
+    saver = None if file is None else Saver(file, goal, every)
+    signals, was_training = Signals(), net.training
+    with (
+        Stream(recipe.seed, net.device).drawn(),
+        _answering(given),
+        signals.noted(terminate=file is not None),
+        joined(net, recipe, loader, sharded=sharded) as ranks,
+    ):
+        state = file.read(net, goal, recipe) if file is not None and there else None
         judge = None if validate is None else Judge(net, goal, validate, ranks)
-        feed = Feed(loader, net.device, recipe.seed)
-        run = Run(net, feed, recipe, goal, judge, ranks, clock, given)
+        run = Run(net, Feed(loader, net.device, recipe.seed), recipe, goal, judge, ranks, clock, given)
+        if state is not None:
+            run.load(state)
+        resumed_at = run.step
+        if saver is not None:
+            saver.begin(run, new=state is None)
         try:
-            stopped_by = run.train(lambda: None, on_progress)
+            stopped_by = _train(run, saver, signals, on_progress)
         finally:
             net.train(was_training)
             net.forget_statistics()
-        after, kept = run.finish()
+        if saver is None and stopped_by in {INTERRUPTED, ANOTHER}:
+            raise KeyboardInterrupt
+        after, kept = _finish(run, saver)
+        if signals.asked is not None:
+            if saver is None:
+                raise KeyboardInterrupt
+            stopped_by = INTERRUPTED
     return FitResult(
         steps=run.step,
         images=run.images,
@@ -127,7 +177,42 @@ def fit(
         full_after=after,
         update_kept=kept,
         backed_off=run.guard.backed_off if run.guard else 0,
+        resumed_at=resumed_at,
+        missed=saver.failures if saver else 0,
     )
+
+
+def _train(run: Run, saver: Saver | None, signals: Signals, on_progress: OnProgress | None) -> str:
+    """Run the loop, with checkpoints. Returns what ended it."""
+
+    def after_step() -> str | None:
+        if signals.asked is not None:
+            return INTERRUPTED
+        if saver is not None:
+            saver.after(run)
+        return None
+
+    try:
+        return run.train(after_step, on_progress)
+    except Exception as error:
+        if signals.asked is not None:  # a terminal interrupts the workers of a loader as well, which then fails
+            return INTERRUPTED
+        if saver is not None:
+            saver.rescue(run, error)
+        raise
+
+
+def _finish(run: Run, saver: Saver | None) -> tuple[float | None, float]:
+    """Leave the result in the network, and in the checkpoint: what a run goes on with is written before it is made."""
+    if saver is None:
+        return run.finish()
+    state = run.state() | {"weights": copied(run.net)}
+    failed = saver.tried(run, state)
+    after, kept = run.finish()
+    final = nn.Module.state_dict(run.net)
+    if failed is not None or any(not value.equal(final[name]) for name, value in usable(state).items()):
+        saver.write(run, state, final)
+    return after, kept
 
 
 def _recipe(**settings: Any) -> Recipe:
@@ -158,15 +243,3 @@ def _answering(teacher: nn.Module | None) -> Iterator[None]:
         yield
     finally:
         teacher.train(was_training)
-
-
-@contextmanager
-def _own_randomness(net: SuperNet) -> Iterator[None]:
-    """Leave the random states of torch, numpy and Python as they were."""
-    own, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002  (users' data sets draw from it)
-    with torch.random.fork_rng([net.device] if net.device.type == "cuda" else []):
-        try:
-            yield
-        finally:
-            random.setstate(own)
-            np.random.set_state(arrays)  # noqa: NPY002

@@ -46,7 +46,8 @@ class Guard:
         """Measure at a point of the run, 0 to 1, and back off if need be. Returns the score."""
         now = self.score()
         self.seen.append((share, now))
-        if self.before - now > self.max_drop + _SLACK and self.backed_off < _MOST_BACK_OFFS:
+        bound = self.max_drop + _SLACK
+        if not self.before - now <= bound and self.backed_off < _MOST_BACK_OFFS:  # a score of nan is a loss too
             self.rate *= _BACK_OFF
             self.weight /= _BACK_OFF
             self.backed_off += 1

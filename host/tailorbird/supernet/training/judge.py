@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from tailorbird.errors import UsageError
 from tailorbird.supernet.accuracy.measure import Tally, evaluating, tallied
 from tailorbird.supernet.loader import Batch
 from tailorbird.supernet.task import Task
@@ -39,6 +41,17 @@ class Judge:
         """Remember the inputs of a training batch."""
         self._recent.append((batch.inputs.kwargs or batch.inputs.args, None))
 
+    def first(self) -> float:
+        """Score of the full network before training. Raises: UsageError when that is no score."""
+        score = self._score(Config())
+        if not math.isfinite(score):
+            raise UsageError(
+                f"the score of the network is {score} before training",
+                why="the full network is protected by its score on the validation data",
+                fix="let validate, or the metric, return a finite number that is larger for a better network",
+            )
+        return score
+
     def full(self) -> float:
         """Score of the full network."""
         return self._score(Config())
@@ -58,7 +71,15 @@ class Judge:
         net = self._net
         if callable(self._data):
             with evaluating(net):
-                score = float(self._data(lambda *args, **kwargs: net(*args, config=config, **kwargs)))
+                found: Any = self._data(lambda *args, **kwargs: net(*args, config=config, **kwargs))
+            try:
+                score = float(found)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise UsageError(
+                    f"validate returned a {type(found).__name__}, not a score",
+                    why=str(error),
+                    fix="return one number, larger for a better network",
+                ) from error
             return self._ranks.gather([score])[0][0]
         own, everyone = tallied(net, config, self._ranks.deal(self._data), images, self._task), Tally()
         for total, count in self._ranks.gather([own.total, own.count]):

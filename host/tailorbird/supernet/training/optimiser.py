@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
+from tailorbird.errors import UsageError
 from tailorbird.graph import op_name
 from tailorbird.supernet.training.recipe import Recipe
 
@@ -19,7 +19,10 @@ _MOMENTUM = 0.9
 
 
 def make_optimiser(net: SuperNet, recipe: Recipe) -> torch.optim.Optimizer:
-    """For all weights that are not frozen by the user. Biases and affine parameters of norms are not decayed."""
+    """For all weights that are not frozen by the user. Biases and affine parameters of norms are not decayed.
+
+    Raises: UsageError when all of them are frozen.
+    """
     kind = _kind(net, recipe)
     decay = _DECAYS[kind] if recipe.weight_decay is None else recipe.weight_decay
     weights = [p for p in net.parameters() if p.requires_grad]
@@ -27,7 +30,13 @@ def make_optimiser(net: SuperNet, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": [p for p in weights if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]] or [{"params": [nn.Parameter(torch.zeros(1))]}]
+    groups = [group for group in groups if group["params"]]
+    if not groups:
+        raise UsageError(
+            f"{net.report.model} has nothing to train",
+            why="it has no parameter with requires_grad",
+            fix="let training change some of them: net.weights.requires_grad_()",
+        )
     if kind == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=_MOMENTUM, nesterov=True)
     return torch.optim.AdamW(groups, lr=0.0)

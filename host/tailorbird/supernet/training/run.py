@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tailorbird.errors import UsageError
+from tailorbird.errors import TailorbirdError, UsageError
 from tailorbird.supernet.loader import Batch
 from tailorbird.supernet.task import Task
 from tailorbird.supernet.training.ema import Average, copied, put
@@ -22,6 +21,7 @@ from tailorbird.supernet.training.judge import Judge
 from tailorbird.supernet.training.optimiser import make_optimiser, peak_rate
 from tailorbird.supernet.training.precision import Precision
 from tailorbird.supernet.training.progress import OnProgress, Progress
+from tailorbird.supernet.training.randomness import Stream
 from tailorbird.supernet.training.ranks import Ranks, Rows
 from tailorbird.supernet.training.recipe import Recipe
 from tailorbird.supernet.training.sampler import Sampler
@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 _CHECKS = 8  # looks at the validation data in a run
 _WINDOW = 20  # steps that the speed is taken over
 _PRIME = 1_000_003
+#: What ended a run that another rank was asked to stop.
+ANOTHER = "another rank"
 
 
 class Run:
     """A training run that can stop after any step and go on from there.
 
-    stop: asked after each step, a word ends the run; on_step: called after each step.
+    Raises: UsageError when there is nothing to train, or the validation gives no score.
     """
 
     def __init__(
@@ -81,18 +83,23 @@ class Run:
         self._sampler = Sampler(net.space, recipe)
         self.guard: Guard | None = None
         if judge is not None:
-            self.guard = Guard(judge.full, recipe.max_drop, self.start, judge.full())
+            with self._drawing(-1):
+                self.guard = Guard(judge.full, recipe.max_drop, self.start, judge.first())
 
     # -- the loop
 
     def train(self, stop: Callable[[], str | None], on_progress: OnProgress | None) -> str:
-        """Train until the plan, the budget or `stop` ends it. Returns what did: steps, budget, or a word of `stop`."""
+        """Train until the plan, the budget or `stop` ends it. Returns what did: steps, budget, or a word of `stop`.
+
+        stop: asked after each step.
+        """
         began = self._clock() - self.elapsed
         self._clocked = self.elapsed
         self.net.train()
-        for batch in self._batches():
+        for batch in self._batches(stop):
             share = self.share()
-            self._one(batch, share)
+            with self._located():
+                self._one(batch, share)
             self._look_at_clock(began)
             if self.guard and share < int(self.share() * _CHECKS) / _CHECKS < 1:
                 self._check()
@@ -105,9 +112,27 @@ class Run:
                 return word
         return "steps"
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self, stop: Callable[[], str | None]) -> Iterator[Batch]:
+        def skipped(batch: Batch) -> bool:
+            if self._judge is not None:
+                self._judge.saw(self.ranks.share(batch)[0])
+            return self.ranks.size > 1 or stop() is None  # several ranks can only stop together, after a step
+
         if self._ended() is None:
-            yield from self.feed.batches(self.recipe.epochs if self.recipe.steps is None else None)
+            yield from self.feed.batches(self.recipe.epochs if self.recipe.steps is None else None, skipped)
+
+    @contextmanager
+    def _located(self) -> Iterator[None]:
+        """Say of errors which batch they are about."""
+        try:
+            yield
+        except Exception as error:
+            where = f"in step {self.step + 1}: batch {self.feed.place} of pass {self.feed.epoch + 1}"
+            if isinstance(error, TailorbirdError):
+                error.why = f"{error.why}, {where}" if error.why else where
+            else:
+                error.add_note(f"fit: {where}")
+            raise
 
     def _look_at_clock(self, began: float) -> None:
         self.elapsed = self._clock() - began
@@ -119,7 +144,7 @@ class Run:
         self._wish = self._wish or stop()
         if self.ranks.size == 1:
             return self._wish
-        return (self._wish or "another rank") if any(wish for _, _, wish in self._told) else None
+        return (self._wish or ANOTHER) if any(wish for _, _, wish in self._told) else None
 
     def _one(self, batch: Batch, share: float) -> None:
         recipe = self.recipe
@@ -128,10 +153,7 @@ class Run:
             group["lr"] = rate * group.get("scale", 1.0)
         mine, samples = self.ranks.share(batch)
         full = self.step % recipe.full_every == 0
-        devices = [self.net.device] if self.net.device.type == "cuda" else []
-        # What a step draws does not move the states that the loader draws from: Feed relies on it.
-        with torch.random.fork_rng(devices):
-            torch.manual_seed((recipe.seed * _PRIME + self.step) * 64 + self.ranks.rank)
+        with self._drawing(self.step, self.ranks.rank):
             self.last, self._told = self._sandwich.step(
                 mine,
                 self._sampler.subnets(self.step, share),
@@ -152,6 +174,11 @@ class Run:
         self._clocked = self._told[0][1] * self.step / max(1, self.step - 1)
         if self._judge is not None:
             self._judge.saw(mine)
+
+    def _drawing(self, step: int, rank: int = 0) -> AbstractContextManager[None]:
+        """Random numbers of a step, or of the check after it: those of a run that stopped before it and went on."""
+        seed = (self.recipe.seed * _PRIME + step) * 64 + rank
+        return Stream(seed % 2**63, self.net.device).drawn()
 
     def share(self) -> float:
         """Part of the run that is done: of its steps or of its time, whichever is more."""
@@ -194,7 +221,7 @@ class Run:
             return
         began, before = self._clock(), guard.backed_off
         was_training = self.net.training
-        with self._averaged():
+        with self._averaged(), self._drawing(self.step):
             self.scores = {"full": guard.check(self.share())}
             space = self.net.space
             for name, config in (("smallest", space.smallest()), ("random", space.sample(self.recipe.seed))):
@@ -217,7 +244,8 @@ class Run:
     def finish(self) -> tuple[float | None, float]:
         """Leave what the recipe wants to keep in the network, within bounds. Returns the full network's score and what
         of the update was kept."""
-        found = self._settle()
+        with self._drawing(self.step):
+            found = self._settle()
         # Buffers that the exchanges of the steps leave out become those of rank 0.
         self.ranks.spread(list(nn.Module.state_dict(self.net).values()))
         return found
@@ -269,34 +297,54 @@ class Run:
         return {
             "recipe": self.recipe.to_json(),
             "weights": dict(nn.Module.state_dict(self.net)),
+            "buffers": self._unsaved(),
             "start": self.start,
             "average": None if self.average is None else (self.average.values, self.average.updates),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
-            "feed": (self.feed.epoch, self.feed.place),
-            "counts": (self.step, self.images, self.elapsed),
+            "feed": self.feed.state(),
+            "counts": (self.step, self.images, self._amount, self.elapsed, self._check_s),
             "losses": tuple((loss.full, loss.subnets) for loss in (self.first or self.last, self.last)),
             "scores": self.scores,
             "guard": None if self.guard is None else self.guard.state(),
         }
 
+    def _unsaved(self) -> dict[str, Tensor]:
+        """Buffers that the user keeps out of the state dict, but which training may change."""
+        saved = nn.Module.state_dict(self.net)
+        return {name: buffer for name, buffer in self.net.named_buffers() if name not in saved}
+
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a state. The recipe must be the same."""
+        """Go on from a state. The recipe must be the same but for its length.
+
+        Raises: UsageError for another loader, or where only one of the two runs has validation data; the network is
+        unchanged then.
+        """
+        self.feed.check(state["feed"])
+        if (self.guard is None) != (state["guard"] is None):
+            now, then = ("without", "with") if self.guard is None else ("with", "without")
+            raise UsageError(
+                f"this run is {now} validation, that of the checkpoint was {then}",
+                fix="pass validate as in that run, or start anew with another checkpoint path",
+            )
         live = dict(nn.Module.state_dict(self.net))
-        self.start = state["start"]
+        put(self.start, state["start"])
         put(live, self.start)
         if self.recipe.teacher == "frozen":
             self.teacher = self.net.extract()
             self._sandwich.teacher = self.teacher
         put(live, state["weights"])
+        put(self._unsaved(), state["buffers"])
         if self.average is not None and state["average"] is not None:
             self.average.load(*state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.precision.scaler.load_state_dict(state["scaler"])
-        self.feed.epoch, self.feed.place = state["feed"]
-        self.step, self.images, self.elapsed = state["counts"]
-        self.first, self.last = (StepLoss(*pair) for pair in state["losses"])
+        if state["scaler"] and self.precision.scaler.is_enabled():
+            self.precision.scaler.load_state_dict(state["scaler"])
+        self.feed.load(state["feed"])
+        self.step, self.images, self._amount, self.elapsed, self._check_s = state["counts"]
+        self._recent = deque([(self.elapsed, self._amount)], maxlen=_WINDOW)
+        first, self.last = (StepLoss(*pair) for pair in state["losses"])
+        self.first = first if self.step else None
         self.scores = dict(state["scores"])
-        if self.guard is not None and state["guard"] is not None:
-            self.guard = replace(self.guard, start=self.start)
+        if self.guard is not None:
             self.guard.load(state["guard"])

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from tailorbird.supernet.loader import Batch, logits
 from tailorbird.supernet.task import Task
 from tailorbird.supernet.training.alpha import adaptive_divergence
+from tailorbird.supernet.training.blame import blamed, checked
 from tailorbird.supernet.training.failure import TrainingError
 from tailorbird.supernet.training.precision import Precision
 from tailorbird.supernet.training.ranks import Ranks, Rows
@@ -74,7 +75,8 @@ class Sandwich:
         samples: what the batch counts for among the ranks; facts: told to them. Returns the losses, means over all
         ranks, and the facts of all ranks.
 
-        Raises: TrainingError when a loss or a gradient is not finite; the weights are then those before the step.
+        Raises: TrainingError when a loss or a gradient is not finite; UsageError for data or a loss function that do
+        not fit. Whatever ends a step before its update, weights and statistics are then those from before it.
         """
         self._optimiser.zero_grad(set_to_none=True)
         before = [buffer.clone() for buffer in self._buffers]
@@ -82,10 +84,15 @@ class Sandwich:
             losses = self._gradients(batch, configs, full=full, full_weight=full_weight)
             found, rows = self._share(losses, before, batch.size if samples is None else samples, facts)
             self._update()
-        except TrainingError:
+        except BaseException as error:
             for buffer, kept in zip(self._buffers, before, strict=True):
-                buffer.copy_(kept)  # what is not finite went into the running statistics
-            raise
+                buffer.copy_(kept)  # the full network's forward pass has moved the running statistics
+            if not isinstance(error, Exception):
+                raise
+            fault = blamed(error, self._net, batch, alone=self._ranks.size == 1)
+            if fault is error:
+                raise
+            raise fault from error
         of_full = next((value for config, value in found if config.is_full), None)
         of_subnets = [value for config, value in found if not config.is_full]
         return StepLoss(of_full, sum(of_subnets) / len(of_subnets) if of_subnets else None), rows
@@ -100,7 +107,7 @@ class Sandwich:
         if full or soft is None:
             output = self._run(batch, Config())
             if full:
-                loss = self._task.loss(output, batch.known())
+                loss = checked(self._task.loss(output, batch.known()), output, "loss")
                 losses.append((Config(), loss.detach()))
                 if self._recipe.soft and soft is not None:
                     loss = torch.lerp(loss, self._distance(output, soft), self._recipe.soft)
@@ -111,7 +118,8 @@ class Sandwich:
             output = self._run(batch, config)
             loss = self._distance(output, soft)
             if self._recipe.hard:
-                loss = torch.lerp(loss, self._task.loss(output, batch.known()), self._recipe.hard)
+                hard = checked(self._task.loss(output, batch.known()), output, "loss")
+                loss = torch.lerp(loss, hard, self._recipe.hard)
             losses.append((config, loss.detach()))
             self._backward(loss)
         return losses
@@ -128,12 +136,13 @@ class Sandwich:
 
     def _distance(self, output: Any, wanted: Any) -> Tensor:
         if self._recipe.distillation == "distance":
-            return self._task.distance(output, wanted)
+            return checked(self._task.distance(output, wanted), output, "distance")
         scores, goal = (logits(x).float() for x in (output, wanted))
         return adaptive_divergence(scores.flatten(0, -2), goal.flatten(0, -2))
 
     def _backward(self, loss: Tensor) -> None:
-        self._precision.scaler.scale(loss).backward()
+        if loss.requires_grad:  # a subnet may leave out all that the user has not frozen
+            self._precision.scaler.scale(loss).backward()
 
     def _share(
         self, losses: Sequence[tuple[Config, Tensor]], before: Sequence[Tensor], samples: float, facts: Sequence[float]
