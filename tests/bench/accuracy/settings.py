@@ -45,7 +45,7 @@ class Settings:
     subnets: int
     seeds: int
     whole: bool
-    batch: int = 128
+    batch: int = 64
     training_seed: int = 0
     recalibration: int = 2000  # training images for the statistics of each subnet
     fit: dict[str, Any] = field(default_factory=dict)  # further options of SuperNet.fit

@@ -13,7 +13,7 @@ from tailorbird.supernet.training.recipe import Recipe
 if TYPE_CHECKING:
     from tailorbird.supernet.supernet import SuperNet
 
-_RATES = {"sgd": 0.02, "adamw": 2e-4}
+_RATES = {"sgd": 0.03, "adamw": 2e-4}
 _DECAYS = {"sgd": 5e-4, "adamw": 0.02}
 _MOMENTUM = 0.9
 

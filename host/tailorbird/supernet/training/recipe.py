@@ -55,7 +55,7 @@ class Recipe:
     teacher: str = "frozen"
     distillation: str = "distance"
     hard: float = 0.0
-    soft: float = 0.0
+    soft: float = 0.5
     warm_up: float = 0.05
     clip: float = 5.0
     ema: float = 0.99
