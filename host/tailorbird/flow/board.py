@@ -8,8 +8,9 @@ served.why(last=5)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from tailorbird.flow.deploy import deploy
 from tailorbird.flow.workspace import Workspace
 from tailorbird.search import Point, search
 from tailorbird.supernet import SuperNet
-from tailorbird.supernet.accuracy import AccuracyTable
+from tailorbird.supernet.accuracy import AccuracyTable, confirm
 from tailorbird.types import Config, Deployment, Event, Inference, Ladder, Rung
 
 #: Real inputs checked on the device against torch before a bundle serves.
@@ -61,6 +62,8 @@ def search_net(
     accuracy: AccuracyTable | Callable[[Config], float],
     latency: Callable[[Config], float],
     *,
+    validation: Iterable[Any] | None = None,
+    recalibration: Iterable[Any] | None = None,
     slo: str | None = None,
     rungs: int = 6,
     least: int = 2,
@@ -72,17 +75,26 @@ def search_net(
     """Search a Pareto ladder of a SuperNet.
 
     accuracy: an AccuracyTable, or a function from a Config to a fraction; latency: from a Config to microseconds, as
-    `tb.latency_model` gives it; slo: "25ms"; rungs: at most, least: at least.
+    `tb.latency_model` gives it; validation: held-out (inputs, labels): with it the most promising subnets are
+    recalibrated (on `recalibration`, by default the same inputs) and evaluated, and the rungs chosen by what was
+    measured; the rungs' accuracies are mere predictions without. slo: "25ms"; rungs: at most, least: at least.
 
     Raises:
         GateError: fewer than `least` rungs lie far enough apart.
         UsageError: a deadline without a unit, impossible numbers of rungs.
     """
+
+    def measured(candidates: Sequence[Config]) -> list[float]:
+        assert validation is not None
+        task = accuracy.model.task if isinstance(accuracy, AccuracyTable) else "classification"
+        return [c.accuracy for c in confirm(net, candidates, validation, task=task, recalibration=recalibration)]
+
     found = search(
         net,
         accuracy.predict if isinstance(accuracy, AccuracyTable) else accuracy,
         latency,
         model=net.report.model,
+        confirm=None if validation is None else measured,
         rungs=rungs,
         least=least,
         min_accuracy=min_accuracy,

@@ -22,7 +22,7 @@ from tailorbird.flow.network import Network
 from tailorbird.flow.workspace import Note, Workspace, silent
 from tailorbird.search import Point, choose_rungs, evolve, pareto_front
 from tailorbird.supernet import SuperNet
-from tailorbird.supernet.accuracy import accuracy, accuracy_table
+from tailorbird.supernet.accuracy import accuracy_table
 from tailorbird.types import DeviceCard, Ladder, Rung
 from tailorbird.ui.run import FrontPoint, PredictionPoint
 
@@ -185,15 +185,20 @@ def _search(
     profiled = time.monotonic()
     validation = Batches(splits.validation, 200)
     recalibration = Batches(splits.train, 128)
+    memory = workspace.settings.cache_folder / "accuracy"
     judge = accuracy_table(
         net,
         validation,
         recalibration=recalibration,
+        training=Batches(splits.train, 200),
         evaluation_images=options.evaluation_images,
         seed=seed,
+        cache=memory,
         on_progress=lambda done, total: note(f"{done} of {total} accuracy probes"),
     )
     judged = time.monotonic()
+    for sentence in judge.notes:
+        note(sentence)
     points = evolve(
         net.space,
         judge.predict,
@@ -206,7 +211,17 @@ def _search(
     # Predicted accuracies err by a few points, so the shortlist reaches below the floor.
     reach = judge.full_accuracy - 1.5 * options.most_loss
     shortlist = choose_rungs(points, rungs=options.shortlist, least=1, gap=0.05, floor=reach)
-    evaluated = tuple(_evaluated(net, point, splits, note) for point in _with_full(net, shortlist, points))
+    candidates = _with_full(net, shortlist, points)
+    confirmed = judge.confirm(
+        net,
+        [point.config for point in candidates],
+        validation,
+        recalibration=recalibration,
+        recalibration_images=_RECALIBRATION_IMAGES,
+        cache=memory,
+        on_progress=lambda done, total: note(f"{done} of {total} candidates evaluated"),
+    )
+    evaluated = [replace(point, accuracy=c.accuracy) for point, c in zip(candidates, confirmed, strict=True)]
     floor = judge.full_accuracy - options.most_loss
     below = _below_the_full(net, evaluated, 0.5 / len(splits.validation[1]))
     chosen = choose_rungs(below, rungs=options.rungs, least=options.least, floor=floor)
@@ -249,13 +264,6 @@ def _below_the_full(net: SuperNet, points: Sequence[Point], step: float) -> list
     if own is None:
         return list(points)
     return [p if p is own else replace(p, accuracy=min(p.accuracy, own.accuracy - step)) for p in points]
-
-
-def _evaluated(net: SuperNet, point: Point, splits: Splits, note: Note) -> Point:
-    """The same subnet with its accuracy measured instead of predicted."""
-    note(f"evaluating a subnet of {point.time_us / 1e3:.2f} ms")
-    net.recalibrate(point.config, Batches(splits.train, 128), _RECALIBRATION_IMAGES)
-    return replace(point, accuracy=accuracy(net, point.config, Batches(splits.validation, 200)))
 
 
 def _rung(net: SuperNet, number: int, point: Point) -> Rung:

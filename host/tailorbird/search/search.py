@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +14,13 @@ from tailorbird.types import Config, Ladder, Rung
 
 if TYPE_CHECKING:
     from tailorbird.supernet import SearchSpace
+
+
+_SHORTLIST = 14  # points that are evaluated before the answer
+_SHORTLIST_GAP = 0.05
+
+#: Accuracies of subnets, measured.
+Confirm = Callable[[Sequence[Config]], Sequence[float]]
 
 
 class Searchable(Protocol):
@@ -49,6 +57,7 @@ def search(
     model: str = "model",
     device: str = "local",
     measure: Objective | None = None,
+    confirm: Confirm | None = None,
     rungs: int = 6,
     least: int = 4,
     gap: float = MIN_GAP,
@@ -62,7 +71,8 @@ def search(
     """Evolve subnets by accuracy (a fraction) and latency (microseconds) and choose a ladder from their Pareto front.
 
     measure: times a subnet on the device, in microseconds; given, the points of the front are measured and the rungs
-    chosen by what was measured. slo_us: kept in the ladder; see slo_from to derive one.
+    chosen by what was measured. confirm: evaluates subnets; given, so are the best spread points of the front, and the
+    rungs are chosen among those. slo_us: kept in the ladder; see slo_from to derive one.
     Raises GateError when fewer than `least` rungs fit, UsageError for impossible numbers of rungs.
     """
     if not 1 <= least <= rungs:
@@ -79,6 +89,10 @@ def search(
     front = pareto_front(points)
     predicted = {point.config: point.time_us for point in front}
     judged = front if measure is None else tuple(replace(point, time_us=measure(point.config)) for point in front)
+    if confirm is not None:
+        judged = choose_rungs(judged, rungs=max(_SHORTLIST, 2 * rungs), least=1, gap=min(gap, _SHORTLIST_GAP))
+        accuracies = confirm([point.config for point in judged])
+        judged = tuple(replace(point, accuracy=found) for point, found in zip(judged, accuracies, strict=True))
     chosen = choose_rungs(judged, rungs=rungs, least=least, gap=gap, floor=min_accuracy)
     ladder = Ladder(
         model,

@@ -63,7 +63,10 @@ class Batch:
 
 
 def read(loader: Iterable[Any], device: torch.device, limit: int | None = None) -> Iterator[Batch]:
-    """Batches of a loader on a device, at most `limit` samples in all. Raises: UsageError for other batches."""
+    """Batches of a loader on a device, at most `limit` samples in all; a Batch is taken as it is.
+
+    Raises: UsageError for other batches.
+    """
     left = limit
     for item in loader:
         batch = _batch(item, device)
@@ -76,7 +79,7 @@ def read(loader: Iterable[Any], device: torch.device, limit: int | None = None) 
 
 
 def _batch(item: Any, device: torch.device) -> Batch:
-    inputs, target = _parts(item)
+    inputs, target = (item.inputs, item.target) if isinstance(item, Batch) else _parts(item)
     if not inputs.tensors or not inputs.batch:
         raise UsageError(
             "the loader gives a batch without samples",

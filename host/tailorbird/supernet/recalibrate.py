@@ -6,7 +6,7 @@ Slicing changes what flows into every batch_norm, so the full network's running 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -34,11 +34,28 @@ def recalibrate(net: SuperNet, config: Config, loader: Iterable[Any], images: in
 
     Raises: UsageError when the loader is empty.
     """
+    own = net.statistics(config)  # a fine-tuned subnet keeps its weights; of statistics only their shapes are read
+    found = find_statistics(net, config, loader, images, own)
+    if found:
+        net.set_statistics(config, {**own, **found})
+
+
+def find_statistics(
+    net: SuperNet,
+    config: Config,
+    loader: Iterable[Any],
+    images: int = 2000,
+    weights: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """The batch_norm statistics of a subnet on up to `images` samples by buffer name, which the net does not keep.
+
+    None for the full configuration and for a network without batch_norm. weights: used instead of the shared ones, by
+    name. Raises: UsageError when the loader is empty.
+    """
     chosen = net.space.canonical(config)
-    if chosen.is_full or not any(op_name(node) == "batch_norm" for node in net.graph.graph.nodes):
-        return
+    if chosen.is_full or not has_batch_norm(net):
+        return {}
     device = net.device
-    own = net.statistics(chosen)  # a fine-tuned subnet keeps its weights; of statistics only their shapes are read
     found = _Averages()
     with torch.no_grad():
         for batch in read(loader, device, images):
@@ -46,12 +63,17 @@ def recalibrate(net: SuperNet, config: Config, loader: Iterable[Any], images: in
             sized = net.at(leaves, chosen)
             plan = sized.plan(chosen, Mode.EVAL)
             measured = _Measured(plan.module, [name for name, _ in plan.tensors], found, batch.size)
-            measured.run(*sized.stored(plan, own), *leaves)
+            measured.run(*sized.stored(plan, weights or {}), *leaves)
     if not found.sums:
         raise UsageError(
             "there is nothing to recalibrate on", why="the loader gave no batch", fix="pass a loader with data"
         )
-    net.set_statistics(chosen, {**own, **found.means()})
+    return found.means()
+
+
+def has_batch_norm(net: SuperNet) -> bool:
+    """Whether recalibration has anything to do."""
+    return any(op_name(node) == "batch_norm" for node in net.graph.graph.nodes)
 
 
 class _Averages:

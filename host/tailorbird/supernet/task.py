@@ -102,12 +102,23 @@ def _classes(axis: int) -> tuple[Loss, Metric, Distance]:
     def metric(output: Any, labels: Tensor) -> tuple[float, float]:
         rows, wanted = fitted(output, labels)
         counted = wanted != _IGNORED
+        _check_range(wanted[counted], rows.shape[-1])
         return float((rows.argmax(-1) == wanted)[counted].sum()), float(counted.sum())
 
     def distance(output: Any, wanted: Any) -> Tensor:
         return divergence(_rows(logits(output), axis), _rows(logits(wanted), axis))
 
     return loss, metric, distance
+
+
+def _check_range(labels: Tensor, classes: int) -> None:
+    """A label that no score stands for would count as a mistake of every network, unnoticed."""
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise UsageError(
+            f"labels from {int(labels.min())} to {int(labels.max())} do not fit scores of {classes} classes",
+            why=f"a label is a class number from 0 to {classes - 1}, or {_IGNORED} for what does not count",
+            fix="check that network and data have the same classes",
+        )
 
 
 def _alike(output: Any, target: Any) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import copy
 import itertools
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -9,12 +12,14 @@ from hypothesis import strategies as st
 from torch import nn
 from zoo.small_models import ResidualNet, VisionTransformer, randomised
 
-from tailorbird.errors import UsageError
+from tailorbird.errors import TailorbirdError, UsageError
 from tailorbird.graph import Inputs
 from tailorbird.supernet import AccuracyTable, SuperNet, accuracy, accuracy_table, elastic
+from tailorbird.supernet.accuracy.agenda import config_of
 from tailorbird.supernet.accuracy.curve import DecreasingCurve
 from tailorbird.supernet.accuracy.probe import Probe
 from tailorbird.supernet.loader import Batch
+from tailorbird.supernet.task import Task
 from tailorbird.types import Config
 
 
@@ -29,9 +34,22 @@ def test_the_curve_never_rises(points: list[tuple[float, float]], a: float, b: f
     assert curve(low) >= curve(high) - 1e-12
 
 
-def test_the_curve_goes_through_falling_points() -> None:
-    curve = DecreasingCurve.fit([(0, 0.9), (1, 0.7), (2, 0.3)])
-    assert [curve(x) for x in (0, 0.5, 1, 2, 4)] == pytest.approx([0.9, 0.8, 0.7, 0.3, 0.15])
+def test_the_curve_goes_near_falling_points_and_ranks_what_lies_between_and_beyond() -> None:
+    points = [(0, 0.9), (0.5, 0.85), (1, 0.7), (2, 0.4), (4, 0.2)]
+    curve = DecreasingCurve.fit(points)
+    assert curve(0) == pytest.approx(0.9)
+    assert [curve(x) for x, _ in points] == pytest.approx([y for _, y in points], abs=0.05)
+    heights = [curve(x / 10) for x in range(80)]
+    assert all(high > low for high, low in itertools.pairwise(heights))
+    assert heights[-1] > 0
+
+
+def test_the_curve_takes_metrics_below_zero_and_points_that_do_not_fall() -> None:
+    explained = DecreasingCurve.fit([(0, 0.8), (1, 0.1), (3, -2.5)])
+    assert explained(3) == pytest.approx(-2.5, abs=0.3)
+    rising = DecreasingCurve.fit([(0, 0.5), (1, 0.6), (2, 0.55)])
+    assert 0.45 < rising(2) <= rising(0) < 0.6
+    assert DecreasingCurve.fit([(0, 1)])(0) == 1
 
 
 @pytest.mark.parametrize("make", [ResidualNet, VisionTransformer])
@@ -71,7 +89,7 @@ def test_a_table_covers_every_factor_records_where_it_comes_from_and_survives_js
     wanted = {(d.name, k) for d in net.space.dimensions for k in d.choices[:-1]}
     assert {(f.name, f.choice) for f in table.factors} == wanted
     assert table.full_accuracy == accuracy(net, Config(), batches())
-    assert len(table.anchors) == 8
+    assert len(table.anchors) == 10
     assert (table.provenance.probe_images, table.provenance.evaluation_images, table.provenance.seed) == (70, 120, 3)
     assert seen[-1][0] == seen[-1][1]
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
@@ -99,3 +117,214 @@ def test_a_loader_without_labels_is_refused(net: SuperNet) -> None:
         accuracy_table(net, [torch.randn(4, 3, 8, 8)])
     with pytest.raises(UsageError, match="nothing to evaluate"):
         accuracy_table(net, [])
+
+
+def small_table(net: SuperNet, data: Any = None, **options: Any) -> AccuracyTable:
+    settings = {"anchors": 2, "probe_images": 40, "evaluation_images": 80, "workers": 1, **options}
+    return accuracy_table(net, batches() if data is None else data, **settings)
+
+
+def test_the_number_of_workers_changes_nothing_and_neither_does_the_cache(net: SuperNet, tmp_path: Path) -> None:
+    alone = small_table(net)
+    assert small_table(net, workers=3) == alone
+    first = small_table(net, cache=tmp_path)
+    again = small_table(net, cache=tmp_path)
+    assert alone == first == again
+    assert first.provenance.remembered == 0
+    assert again.provenance.remembered == again.provenance.probes + again.provenance.evaluations
+    assert again.to_json() != first.to_json()  # it says what the cache saved
+
+
+def test_work_goes_on_where_it_was_interrupted_and_damaged_results_are_found_again(
+    net: SuperNet, tmp_path: Path
+) -> None:
+    def stop(done: int, total: int) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        small_table(net, cache=tmp_path, on_progress=stop)
+    kept = sorted(tmp_path.rglob("*.json"))
+    assert kept
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    kept[0].write_bytes(kept[0].read_bytes()[:-20])
+    kept[1].write_text('{"answer": {"divergence": 0.0}, "sha256": "0"}')
+    whole = small_table(net, cache=tmp_path)
+    assert whole == small_table(net)
+    assert all((path.stat().st_mtime_ns == times[path]) == (path not in kept[:2]) for path in kept)
+    assert whole.provenance.remembered >= len(kept) - 3
+
+
+def test_the_cache_tells_weights_samples_and_labels_apart(net: SuperNet, tmp_path: Path) -> None:
+    small_table(net, cache=tmp_path)
+    (x, y), *others = batches()
+    relabelled = small_table(net, [(x, (y + 1) % 10), *others], cache=tmp_path)
+    assert relabelled.provenance.remembered == relabelled.provenance.probes  # labels are for anchors alone
+    assert small_table(net, [(x + 1, y), *others], cache=tmp_path).provenance.remembered == 0
+    other = copy.deepcopy(net)
+    with torch.no_grad():
+        next(other.weights.parameters()).mul_(1.5)
+    assert small_table(other, cache=tmp_path).provenance.remembered == 0
+
+
+def test_one_change_is_predicted_by_its_own_probe(net: SuperNet) -> None:
+    table = small_table(net)
+    for factor in table.factors:
+        single = config_of(net.space, (factor.name, factor.choice))
+        assert table.divergence(single) == pytest.approx(factor.divergence, rel=1e-3, abs=1e-6)
+
+
+def test_a_budget_interpolates_choices_and_says_so(net: SuperNet) -> None:
+    dimensions, choices = len(net.space.dimensions), sum(len(d.choices) - 1 for d in net.space.dimensions)
+    few = small_table(net, max_evaluations=dimensions + 3)
+    assert few.provenance.probes == dimensions
+    assert few.provenance.probes + few.provenance.evaluations == dimensions + 3
+    guessed = [factor for factor in few.factors if not factor.probed]
+    assert len(guessed) == choices - dimensions
+    assert any(note.startswith(f"{len(guessed)} of {choices} choices") for note in few.notes)
+    for dimension in net.space.dimensions:
+        found = [f.divergence for f in few.factors if f.name == dimension.name]
+        assert found == sorted(found, reverse=True)
+        assert few.divergence(net.space.smallest()) >= 0
+    many = small_table(net, anchors=None, max_evaluations=choices + 11 + 2)
+    assert many.provenance.probes + many.provenance.evaluations <= choices + 13
+    assert not any("interpolated" in note for note in many.notes)
+    with pytest.raises(UsageError, match="too few"):
+        small_table(net, max_evaluations=dimensions)
+
+
+def test_neighbouring_blocks_are_skipped_together_where_the_budget_allows() -> None:
+    torch.manual_seed(1)
+    deep = elastic(randomised(VisionTransformer()).eval(), (torch.randn(1, 3, 16, 16),), only=["*attn*", "*mlp*"])
+    data = [(torch.randn(24, 3, 16, 16), torch.arange(24) % 10)]
+    choices = sum(len(d.choices) - 1 for d in deep.space.dimensions)
+    table = small_table(deep, data, max_evaluations=choices + 3 + 5, probe_images=24)
+    blocks = [d.name for d in deep.space.depth]
+    assert table.pairs
+    assert [(p.first[0], p.second[0]) for p in table.pairs] == list(itertools.pairwise(blocks))[: len(table.pairs)]
+    pair = table.pairs[0]
+    together = config_of(deep.space, pair.first, pair.second)
+    assert table.divergence(together) == pytest.approx(pair.divergence, rel=1e-3)
+    assert AccuracyTable.from_json(table.to_json(), deep.space) == table
+
+
+def test_a_table_ranks_without_labels_when_no_anchors_are_wanted(net: SuperNet) -> None:
+    table = small_table(net, [x for x, _ in batches()], anchors=0)
+    assert (table.anchors, table.provenance.evaluations) == ((), 0)
+    assert any("no accuracies" in note for note in table.notes)
+    configs = [net.space.sample(seed) for seed in range(10)]
+    by_merit = sorted(configs, key=table.predict, reverse=True)
+    assert [table.divergence(c) for c in by_merit] == sorted(table.divergence(c) for c in configs)
+
+
+def test_samples_that_were_trained_on_are_reported(net: SuperNet) -> None:
+    held = batches()
+    seen = held[0][0]
+    table = small_table(net, held, training=[(seen[:20], torch.zeros(20)), (seen[20:24] + 1, torch.zeros(4))])
+    assert table.provenance.overlap == pytest.approx(20 / 80)
+    assert any(note.startswith("25% of the held-out samples") for note in table.notes)
+    assert small_table(net, held, training=[(seen + 1, torch.zeros(40))]).provenance.overlap == 0
+
+
+def test_a_net_is_left_as_it_was(net: SuperNet) -> None:
+    mine = copy.deepcopy(net).train()
+    config = mine.space.sample(3)
+    mine.recalibrate(config, batches())
+    before, random_state = mine.recalibrated(), torch.random.get_rng_state()
+    weights = {name: value.clone() for name, value in mine.state_dict().items()}
+    shuffled = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(*(torch.cat(column) for column in zip(*batches(), strict=True))),
+        batch_size=40,
+        shuffle=True,
+    )
+    small_table(mine, shuffled)
+    assert mine.training
+    assert [c for c, _ in mine.recalibrated()] == [c for c, _ in before]
+    assert torch.equal(torch.random.get_rng_state(), random_state)
+    assert all(torch.equal(value, weights[name]) for name, value in mine.state_dict().items())
+
+
+class TwoInputs(nn.Module):
+    """Adds what it makes of an image and of a vector; answers (N, 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3))
+        self.vector = nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 8))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, image: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+        return cast("torch.Tensor", self.head(self.image(image).mean((2, 3)) + self.vector(vector)))
+
+
+def gap(output: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    return (output - wanted).abs().mean()
+
+
+def closeness(output: torch.Tensor, target: torch.Tensor) -> float:
+    return 1 - float((output - target).abs().mean())
+
+
+@pytest.mark.parametrize("task", ["classification", "regression", "multilabel", "own"])
+def test_every_task_and_inputs_by_name_have_a_table(task: str) -> None:
+    torch.manual_seed(2)
+    example = {"image": torch.randn(1, 3, 8, 8), "vector": torch.randn(1, 5)}
+    net = elastic(randomised(TwoInputs()).eval(), example, divisor=4)
+    image, vector = torch.randn(30, 3, 8, 8), torch.randn(30, 5)
+    with torch.no_grad():
+        answers = net(image, vector)
+    targets = {"classification": answers.argmax(-1), "multilabel": (answers > 0).float()}.get(task, answers)
+    own = Task("closeness", gap, closeness, gap)
+    judged = Task.of(task) if task != "own" else own
+    named = [{"image": image, "vector": vector, "labels": targets}]
+    table = small_table(net, named, task=judged, probe_images=30, evaluation_images=30)
+    assert table.full_accuracy == pytest.approx(1)
+    assert table.predict(net.space.smallest()) < 1
+    assert all(factor.divergence > 0 for factor in table.factors)
+    assert small_table(net, [((image, vector), targets)], task=judged, probe_images=30, evaluation_images=30) == table
+    assert AccuracyTable.from_json(table.to_json(), net.space, judged) == table
+
+
+def test_confirmed_candidates_have_the_accuracy_and_the_statistics_that_recalibration_gives(
+    net: SuperNet, tmp_path: Path
+) -> None:
+    mine, other = copy.deepcopy(net), copy.deepcopy(net)
+    table = small_table(mine)
+    candidates = [Config(), *(mine.space.sample(seed) for seed in (1, 2, 1))]
+    found = table.confirm(mine, candidates, batches(), recalibration=batches()[:1], workers=2, cache=tmp_path)
+    assert [confirmed.config for confirmed in found] == candidates
+    for confirmed in found:
+        other.recalibrate(confirmed.config, batches()[:1])
+        assert confirmed.accuracy == accuracy(other, confirmed.config, batches())
+        assert accuracy(mine, confirmed.config, batches()) == confirmed.accuracy
+    assert table.confirm(mine, candidates, iter(batches()), recalibration=batches()[:1], cache=tmp_path) == found
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "match"),
+    [
+        ([], {}, "nothing to evaluate"),
+        ([(torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 10]))], {}, "10 classes"),
+        ([(torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, -1]))], {}, "from -1 to 2"),
+        ([(torch.randn(4, 3, 8, 8), torch.randn(4))], {}, "do not fit"),
+        ([(torch.randn(4, 3, 8), torch.zeros(4, dtype=torch.long))], {}, "does not fit"),
+        (None, {"recalibration": []}, "recalibrate on"),
+        (None, {"training": []}, "nothing to compare"),
+        (None, {"anchors": -1}, "-1 anchors"),
+        (None, {"probe_images": 0}, "0 images"),
+        (None, {"task": "guessing"}, "no task"),
+        (None, {"task": Task("own", gap, closeness, lambda _a, _b: 1 / 0)}, "cannot compare"),
+    ],
+)
+def test_bad_input_is_refused(net: SuperNet, data: Any, options: dict[str, Any], match: str) -> None:
+    with pytest.raises(TailorbirdError, match=match):
+        small_table(net, data, **options)
+
+
+def test_a_table_of_another_space_and_a_text_that_is_no_table_are_refused(net: SuperNet) -> None:
+    table = small_table(net, anchors=0)
+    smaller = elastic(randomised(ResidualNet(8)).eval(), (torch.randn(1, 3, 8, 8),), divisor=4)
+    with pytest.raises(UsageError, match="another search space"):
+        AccuracyTable.from_json(table.to_json(), smaller.space)
+    with pytest.raises(UsageError, match="no accuracy table"):
+        AccuracyTable.from_json('{"factors": []}', net.space)

@@ -1,18 +1,25 @@
 """How good is a subnet? Measured on data (`accuracy`), or predicted without learning (`accuracy_table`)."""
 
+from tailorbird.supernet.accuracy.additive import Additive, Factor, Pair
 from tailorbird.supernet.accuracy.anchors import choose_anchors
+from tailorbird.supernet.accuracy.build import accuracy_table
+from tailorbird.supernet.accuracy.confirm import Confirmed, confirm
 from tailorbird.supernet.accuracy.curve import DecreasingCurve
 from tailorbird.supernet.accuracy.measure import accuracy, evaluating
-from tailorbird.supernet.accuracy.table import AccuracyTable, Anchor, Factor, Provenance, accuracy_table
+from tailorbird.supernet.accuracy.table import AccuracyTable, Anchor, Provenance
 
 __all__ = [
     "AccuracyTable",
+    "Additive",
     "Anchor",
+    "Confirmed",
     "DecreasingCurve",
     "Factor",
+    "Pair",
     "Provenance",
     "accuracy",
     "accuracy_table",
     "choose_anchors",
+    "confirm",
     "evaluating",
 ]

@@ -1,7 +1,8 @@
 """Probe: how far the answers of a subnet are from the full network's, without labels.
 
-Both run on the statistics of the batch, which stands in for recalibration. What a change of one factor does not reach
-is not computed again: its nodes take their values from the full network's run.
+Both run on the statistics of the batch, which stands in for recalibration: with the full network's running statistics
+a probe would see mostly the shift that recalibration removes. What a change of one factor does not reach is not
+computed again: its nodes take their values from the full network's run.
 """
 
 from __future__ import annotations
@@ -12,47 +13,73 @@ import torch
 from torch import Tensor
 from torch.fx import Interpreter, Node
 from torch.fx.node import map_arg
-from torch.nn import functional
 from torch.utils import _pytree as pytree
 
+from tailorbird.errors import UsageError
 from tailorbird.graph import Mode
-from tailorbird.supernet.loader import Batch, logits
+from tailorbird.supernet.loader import Batch
+from tailorbird.supernet.task import Task
 from tailorbird.types import Config
 
 if TYPE_CHECKING:
     from tailorbird.supernet.sized import Plan
     from tailorbird.supernet.supernet import SuperNet
 
+_HELD_BYTES = 1 << 30  # of the full network's activations
+
 
 class Probe:
-    """The full network's run on one batch, against which subnets are compared. Holds all its activations."""
+    """The full network's run on one batch, against which subnets are compared.
 
-    def __init__(self, net: SuperNet, batch: Batch) -> None:
+    Holds its activations, up to a gibibyte from the first operator on.
+    """
+
+    def __init__(self, net: SuperNet, batch: Batch, task: Task | None = None) -> None:
         self._net = net
+        self._task = task or Task.of()
         self._leaves = net.bound(batch.inputs).leaves
         self._sized = net.at(self._leaves, Config())
         plan = self._sized.plan(Config(), Mode.PROBE)
-        run = Interpreter(plan.module, garbage_collect_values=False)
+        run = _Remembering(plan.module)
         with torch.no_grad():
-            self._reference = self._scores(run.run(*self._sized.stored(plan, {}), *self._leaves))
-        self._values = {node.name: value for node, value in run.env.items()}
+            self.reference = self._answer(run.run(*self._sized.stored(plan, {}), *self._leaves))
+        self._values = run.values
         self._nodes = {node.name: node for node in plan.module.graph.nodes}
         self._reusable = not any(_mutates(node) for node in plan.module.graph.nodes)
 
-    def divergence(self, config: Config) -> float:
-        """Mean KL divergence of a subnet's answers from the full network's, in nats."""
+    def answer(self, config: Config) -> Any:
+        """A subnet's output, in the user's structure."""
         chosen = self._net.space.canonical(config)
         sized = self._net.at(self._leaves, chosen)
         plan = sized.plan(chosen, Mode.PROBE)
         unchanged = self._unchanged(plan) if sized is self._sized else []  # at another resolution everything changes
-        known: dict[Node, Any] = {node: self._values[node.name] for node in unchanged}
+        known: dict[Node, Any] = {node: self._values[node.name] for node in unchanged if node.name in self._values}
         with torch.no_grad():
-            out = Interpreter(plan.module).run(*sized.stored(plan, {}), *self._leaves, initial_env=known)
-            return float(functional.kl_div(self._scores(out), self._reference, reduction="batchmean", log_target=True))
+            return self._answer(Interpreter(plan.module).run(*sized.stored(plan, {}), *self._leaves, initial_env=known))
 
-    def _scores(self, flat: Any) -> Tensor:
-        scores = logits(pytree.tree_unflatten(flat, self._sized.graph.out_spec))
-        return scores.reshape(-1, scores.shape[-1]).log_softmax(-1)
+    def divergence(self, config: Config) -> float:
+        """Distance of a subnet's answers from the full network's by the task's measure; for classes in nats.
+
+        Raises: UsageError when the task cannot compare them.
+        """
+        return self.distance(self.answer(config), config)
+
+    def distance(self, answer: Any, config: Config) -> float:
+        """Distance of an answer of `config` from the full network's. Raises: UsageError."""
+        with torch.no_grad():
+            try:
+                return float(self._task.distance(answer, self.reference))
+            except UsageError:
+                raise
+            except Exception as error:  # the user's own function
+                raise UsageError(
+                    f"the distance of task {self._task.name!r} cannot compare {named(config)} to the full network",
+                    why=f"{type(error).__name__}: {error}",
+                    fix="distance(output, wanted) takes two outputs in the network's own structure and gives a scalar",
+                ) from error
+
+    def _answer(self, flat: Any) -> Any:
+        return pytree.tree_unflatten(flat, self._sized.graph.out_spec)
 
     def _unchanged(self, plan: Plan) -> list[Node]:
         """Nodes that compute the same as in the full network."""
@@ -71,6 +98,29 @@ class Probe:
             if equal:
                 same.add(node)
         return [node for node in same if node.op == "call_function"]
+
+
+class _Remembering(Interpreter):
+    """Keeps the results of the first operators, as many as fit: changes of later ones leave them as they are."""
+
+    def __init__(self, module: torch.fx.GraphModule) -> None:
+        super().__init__(module)
+        self.values: dict[str, Any] = {}
+        self._left = _HELD_BYTES
+
+    def run_node(self, n: Node) -> Any:
+        result = super().run_node(n)
+        if n.op == "call_function":
+            self._left -= sum(x.nbytes for x in pytree.tree_leaves(result) if isinstance(x, Tensor))
+            if self._left >= 0:
+                self.values[n.name] = result
+        return result
+
+
+def named(config: Config) -> str:
+    """A configuration in words."""
+    changes = [*(f"{name}={size}" for name, size in config.sizes), *(f"without {name}" for name in config.skipped)]
+    return " ".join(changes) or "the full network"
 
 
 def _same_call(left: Node, right: Node) -> bool:
