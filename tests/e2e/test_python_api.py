@@ -55,7 +55,17 @@ def test_from_a_model_to_a_served_ladder_in_the_public_names(board: tb.Board) ->
 
     accuracy = tb.accuracy_table(net, validation, recalibration=train, anchors=4, probe_images=64)
     latency = tb.latency_model(net, board, samples=3, kernels=20)
-    ladder = tb.search(net, accuracy=accuracy, latency=latency, slo="50ms", rungs=3, population=12, generations=4)
+    ladder = tb.search(
+        net,
+        accuracy=accuracy,
+        latency=latency,
+        validation=validation,
+        recalibration=train,
+        slo="50ms",
+        rungs=3,
+        population=12,
+        generations=4,
+    )
     served = board.deploy(ladder, inputs=splits.validation[0][:4], policy="static-large")
 
     assert [rung.predicted_us for rung in ladder] == sorted(rung.predicted_us for rung in ladder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -218,3 +219,18 @@ def test_a_ladder_too_narrow_to_adapt_is_a_failed_gate():
 def test_a_factor_outside_quiet_and_busy_is_refused(factor: float):
     with pytest.raises(ValueError, match="factor"):
         slo_from(ladder(100.0, 1000.0), factor=factor)
+
+
+def test_rungs_are_chosen_by_what_was_measured_where_candidates_are_confirmed():
+    asked: list[Config] = []
+
+    def confirm(configs: Sequence[Config]) -> list[float]:
+        asked.extend(configs)
+        return [accuracy(config) - 0.2 * config.is_full for config in configs]  # the full network disappoints
+
+    found = search(NET, accuracy, time_us, rungs=4, least=2, confirm=confirm)
+    assert len(asked) == len(set(asked)) <= 14
+    assert SPACE.full() in asked
+    assert SPACE.full() not in [rung.config for rung in found.ladder.rungs]
+    assert {rung.config for rung in found.ladder.rungs} <= set(asked)
+    assert all(rung.accuracy == accuracy(rung.config) for rung in found.ladder.rungs)

@@ -16,6 +16,7 @@ from tailorbird.errors import TailorbirdError, UsageError
 from tailorbird.graph import Inputs
 from tailorbird.supernet import AccuracyTable, SuperNet, accuracy, accuracy_table, elastic
 from tailorbird.supernet.accuracy.agenda import config_of
+from tailorbird.supernet.accuracy.blend import BlendedCurve
 from tailorbird.supernet.accuracy.curve import DecreasingCurve
 from tailorbird.supernet.accuracy.probe import Probe
 from tailorbird.supernet.loader import Batch
@@ -27,16 +28,21 @@ from tailorbird.types import Config
     st.lists(st.tuples(st.floats(0, 10), st.floats(0, 1)), min_size=1, max_size=12), st.floats(0, 12), st.floats(0, 12)
 )
 def test_the_curve_never_rises(points: list[tuple[float, float]], a: float, b: float) -> None:
-    curve = DecreasingCurve.fit(points)
+    curve = BlendedCurve.fit(points)
     assert all(x < y for x, y in itertools.pairwise(curve.xs))
     assert all(x > y for x, y in itertools.pairwise(curve.ys))
     low, high = sorted((a, b))
     assert curve(low) >= curve(high) - 1e-12
 
 
+def test_the_isotonic_curve_goes_through_falling_points() -> None:
+    curve = DecreasingCurve.fit([(0, 0.9), (1, 0.7), (2, 0.3)])
+    assert [curve(x) for x in (0, 0.5, 1, 2, 4)] == pytest.approx([0.9, 0.8, 0.7, 0.3, 0.15])
+
+
 def test_the_curve_goes_near_falling_points_and_ranks_what_lies_between_and_beyond() -> None:
     points = [(0, 0.9), (0.5, 0.85), (1, 0.7), (2, 0.4), (4, 0.2)]
-    curve = DecreasingCurve.fit(points)
+    curve = BlendedCurve.fit(points)
     assert curve(0) == pytest.approx(0.9)
     assert [curve(x) for x, _ in points] == pytest.approx([y for _, y in points], abs=0.05)
     heights = [curve(x / 10) for x in range(80)]
@@ -45,11 +51,11 @@ def test_the_curve_goes_near_falling_points_and_ranks_what_lies_between_and_beyo
 
 
 def test_the_curve_takes_metrics_below_zero_and_points_that_do_not_fall() -> None:
-    explained = DecreasingCurve.fit([(0, 0.8), (1, 0.1), (3, -2.5)])
+    explained = BlendedCurve.fit([(0, 0.8), (1, 0.1), (3, -2.5)])
     assert explained(3) == pytest.approx(-2.5, abs=0.3)
-    rising = DecreasingCurve.fit([(0, 0.5), (1, 0.6), (2, 0.55)])
+    rising = BlendedCurve.fit([(0, 0.5), (1, 0.6), (2, 0.55)])
     assert 0.45 < rising(2) <= rising(0) < 0.6
-    assert DecreasingCurve.fit([(0, 1)])(0) == 1
+    assert BlendedCurve.fit([(0, 1)])(0) == 1
 
 
 @pytest.mark.parametrize("make", [ResidualNet, VisionTransformer])

@@ -2,6 +2,7 @@
 
 from tailorbird.supernet.accuracy.additive import Additive, Factor, Pair
 from tailorbird.supernet.accuracy.anchors import choose_anchors
+from tailorbird.supernet.accuracy.blend import BlendedCurve
 from tailorbird.supernet.accuracy.build import accuracy_table
 from tailorbird.supernet.accuracy.confirm import Confirmed, confirm
 from tailorbird.supernet.accuracy.curve import DecreasingCurve
@@ -12,6 +13,7 @@ __all__ = [
     "AccuracyTable",
     "Additive",
     "Anchor",
+    "BlendedCurve",
     "Confirmed",
     "DecreasingCurve",
     "Factor",

@@ -15,8 +15,8 @@ from tailorbird.errors import UsageError
 from tailorbird.supernet.accuracy.additive import Additive
 from tailorbird.supernet.accuracy.agenda import Agenda, config_of
 from tailorbird.supernet.accuracy.anchors import choose_anchors
-from tailorbird.supernet.accuracy.curve import DecreasingCurve, left_out_error
-from tailorbird.supernet.accuracy.evaluator import Judged, Evaluator, require_finite
+from tailorbird.supernet.accuracy.blend import BlendedCurve, left_out_error
+from tailorbird.supernet.accuracy.evaluator import Evaluator, Judged, require_finite
 from tailorbird.supernet.accuracy.identity import net_digest
 from tailorbird.supernet.accuracy.memory import Memory
 from tailorbird.supernet.accuracy.probing import Prober
@@ -108,7 +108,7 @@ def accuracy_table(
         model=model,
         full_accuracy=full,
         anchors=calibrated,
-        curve=DecreasingCurve.fit(points),
+        curve=BlendedCurve.fit(points),
         error=left_out_error(points),
         notes=tuple(
             _notes(

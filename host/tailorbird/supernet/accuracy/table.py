@@ -15,8 +15,8 @@ from tailorbird.errors import UsageError
 from tailorbird.supernet.accuracy.additive import Additive, Factor, Pair
 from tailorbird.supernet.accuracy.agenda import Change
 from tailorbird.supernet.accuracy.answers import Answers
+from tailorbird.supernet.accuracy.blend import BlendedCurve
 from tailorbird.supernet.accuracy.confirm import Confirmed, confirm
-from tailorbird.supernet.accuracy.curve import DecreasingCurve
 from tailorbird.supernet.space import SearchSpace
 from tailorbird.supernet.task import Task
 from tailorbird.types import Config
@@ -71,7 +71,7 @@ class AccuracyTable:
     model: Additive
     full_accuracy: float
     anchors: tuple[Anchor, ...]
-    curve: DecreasingCurve
+    curve: BlendedCurve
     error: float
     notes: tuple[str, ...]
     provenance: Provenance
@@ -143,7 +143,7 @@ class AccuracyTable:
                     Anchor(Config.from_json(json.dumps(a["config"])), a["divergence"], a["accuracy"])
                     for a in data["anchors"]
                 ),
-                curve=DecreasingCurve.from_json(data["curve"]),
+                curve=BlendedCurve.from_json(data["curve"]),
                 error=data["error"],
                 notes=tuple(data["notes"]),
                 provenance=Provenance(**data["provenance"]),
