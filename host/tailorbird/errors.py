@@ -14,6 +14,7 @@
     |   +-- DeviceUnreachableError 4   nothing answers at the address
     |   +-- LeaseError                 somebody else holds the device
     +-- NoisyResultError           5   the figures exist but are flagged noisy
+    +-- InterruptedRunError      130   a run was stopped by a signal; what was done is in its checkpoint
     +-- EnvironmentFaultError      1   an import, a pin or a compiler is missing
 
 The command line prints `what`, then `why`, then `fix`; `--json` prints the same four fields.
@@ -126,6 +127,13 @@ class NoisyResultError(TailorbirdError):
 
     exit_code = 5
     default_reason = "RESULT_NOISY"
+
+
+class InterruptedRunError(TailorbirdError):
+    """A run was stopped by a signal. What was done is in its checkpoint."""
+
+    exit_code = 130
+    default_reason = "INTERRUPTED"
 
 
 class EnvironmentFaultError(TailorbirdError):

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from tailorbird.cli.bar import RunBar
 from tailorbird.document import dump_document
 from tailorbird.errors import TailorbirdError, UsageError
 from tailorbird.ui.run import StageTime
@@ -88,8 +89,20 @@ class Screen:
                 yield progress
         else:
             yield progress
-        seconds = "cached" if progress.cached else f"{time.monotonic() - started:.1f} s"
-        tail = f"  {progress.last}" if progress.last else ""
+        self._ended(title, started, progress.last, cached=progress.cached)
+
+    @contextmanager
+    def training(self, title: str) -> Iterator[RunBar]:
+        """A bar with the figures of a training run on stderr, one line for each check in a pipe, one at the end."""
+        bar = RunBar(self._err, title)
+        started = time.monotonic()
+        with bar:
+            yield bar
+        self._ended(title, started, bar.last, cached=bar.cached)
+
+    def _ended(self, title: str, started: float, last: str, *, cached: bool) -> None:
+        seconds = "cached" if cached else f"{time.monotonic() - started:.1f} s"
+        tail = f"  {last}" if last else ""
         self._err.print(f"[bold]{escape(title):<44}[/bold] {seconds:>8}[dim]{escape(tail)}[/dim]", soft_wrap=True)
 
     def detail(self, tables: Sequence[Table | Page]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import statistics
 import time
@@ -31,6 +32,7 @@ from tailorbird.flow.source import Source
 from tailorbird.flow.train import TrainingDocument, train
 from tailorbird.flow.workspace import Note, Workspace, silent
 from tailorbird.supernet.accuracy import accuracy
+from tailorbird.supernet.training import Recipe
 from tailorbird.types import AgentStatus
 from tailorbird.ui import Run, render_report, write_run
 from tailorbird.ui.run import BuildPoint, Figure, RungRow, Serving, StageTime
@@ -134,25 +136,34 @@ class Demo:
         """3. Sandwich fine-tune.
 
         Raises:
-            GateError: the full network lost more than half a point.
+            GateError: the full network lost more than the recipe allows.
         """
         plan = self.plan
         with self._stage("fine-tune", "Fine-tune all subnets") as stage:
+            recipe = Recipe(
+                steps=plan.tuning_steps,
+                budget_s=plan.tuning_limit_s,
+                lr=plan.tuning_lr,
+                seed=self.workspace.settings.seed,
+            )
             network, document = train(
                 self.workspace,
                 network,
                 splits,
-                budget_s=plan.tuning_limit_s,
-                steps=plan.tuning_steps,
-                lr=plan.tuning_lr,
+                recipe,
                 batch=plan.tuning_batch,
-                note=note,
+                on_progress=lambda now: note(f"step {now.step}, loss {math.nan if now.loss is None else now.loss:.3f}"),
             )
             stage.cached = network.result.hit
             stage.found("steps", str(document.steps), document.steps)
+            stage.found("speed", f"{document.rate:.0f} {document.unit}/s", document.rate)
+            if document.backed_off:
+                stage.found("learning rate halved", f"{document.backed_off} times", document.backed_off)
             stage.found("full network before", share_words(document.full_before), document.full_before)
             stage.found("full network after", share_words(document.full_after), document.full_after)
-            stage.found("smallest subnet", share_words(document.smallest_after), document.smallest_after)
+            stage.found("smallest subnet before", share_words(document.smallest_before), document.smallest_before)
+            stage.found("smallest subnet after", share_words(document.smallest_after), document.smallest_after)
+            stage.found("a random subnet", share_words(document.random_after), document.random_after)
             document.check()
         return network, document
 

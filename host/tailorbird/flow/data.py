@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from tailorbird.errors import InputShapeError, MissingFileError, UsageError
 from tailorbird.flow.inputs import InputSpec
-from tailorbird.flow.source import Source, cause_words
+from tailorbird.flow.loaders import Loaders
+from tailorbird.flow.source import Source, cause_words, source_sha256
 
 _NAMES = ("train", "validation", "test")
+_TRAINING = 64  # samples in a step
+_READING = 200  # samples read at once where nothing is learnt from them
+#: Tasks whose labels are numbers of classes.
+_CLASSES = ("classification", "segmentation")
 
 Split = tuple[torch.Tensor, torch.Tensor]
 Augment = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
@@ -23,7 +29,7 @@ Augment = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Splits:
-    """Three splits of (inputs (N, ...), labels (N,)). Decisions use validation; test is for reported figures alone.
+    """Three splits of (inputs (N, ...), labels (N, ...)). Decisions use validation; test is for reported figures alone.
 
     augment: applied to each training batch with a generator to draw from.
     """
@@ -70,6 +76,22 @@ class Splits:
         train, validation, test = ((x.to(kind), y) for x, y in (self.train, self.validation, self.test))
         return Splits(train, validation, test, self.augment)
 
+    def training(self, batch: int | None, seed: int) -> Batches:
+        """Shuffled batches to learn from."""
+        return Batches(self.train, batch or _TRAINING, shuffle_seed=seed, augment=self.augment)
+
+    def calibration(self) -> Batches:
+        """Batches to find statistics on, augmented as for training: statistics of plain samples cost points."""
+        return Batches(self.train, _READING, shuffle_seed=0, augment=self.augment)
+
+    def held_out(self) -> Batches:
+        """Batches to decide by."""
+        return Batches(self.validation, _READING)
+
+
+#: What a network can be trained on.
+Data = Splits | Loaders
+
 
 class Batches:
     """A split in batches, to be read as often as needed; with a shuffle_seed each pass has another order."""
@@ -96,9 +118,27 @@ class Batches:
 
 
 def load_splits(text: str) -> Splits:
-    """Splits from `FILE.npz` (arrays train_x, train_y, validation_x, ...) or from a callable `FILE.py:name`.
+    """Splits from what load_data reads, for stages that take images and labels from arrays.
 
-    The callable takes no arguments and returns Splits or a mapping with those six names.
+    Raises:
+        MissingFileError: the file does not exist.
+        UsageError: the data are not of that form.
+    """
+    found = load_data(text)
+    if isinstance(found, Splits):
+        return found
+    raise UsageError(
+        f"{text} returned loaders",
+        why="this command takes single samples out of arrays",
+        fix="name another callable with --data, which returns train_x, train_y, validation_x, ...",
+    )
+
+
+def load_data(text: str, task: str = "classification") -> Data:
+    """Data from `FILE.npz` (arrays train_x, train_y, validation_x, ...) or from a callable `FILE.py:name`.
+
+    The callable takes no arguments and returns Splits, a mapping with those six names, or loaders: a mapping with
+    `train` and `validation`. task: says whether labels are classes or values.
 
     Raises:
         MissingFileError: the file does not exist.
@@ -112,7 +152,7 @@ def load_splits(text: str) -> Splits:
             )
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return _splits({name: arrays[name] for name in arrays.files}, text)
+                return _splits({name: arrays[name] for name in arrays.files}, text, task)
         except (ValueError, OSError) as error:
             raise UsageError(f"{text} cannot be read", why=str(error), fix="write it with numpy.savez") from error
     source = Source.parse(text)
@@ -125,16 +165,19 @@ def load_splits(text: str) -> Splits:
         ) from error
     if isinstance(found, Splits):
         return found
-    if isinstance(found, dict):
-        return _splits(found, text)
+    if isinstance(found, Mapping):
+        if "train" in found or "validation" in found:
+            return Loaders.of(found, f"{source.name} {source_sha256(source)}", str(source))
+        return _splits(found, text, task)
     raise UsageError(
         f"{source} returned a {type(found).__name__}",
-        why="data are three splits of inputs and labels",
-        fix="return a dict with train_x, train_y, validation_x, validation_y, test_x and test_y",
+        why="data are three splits of inputs and labels, or loaders",
+        fix="return a dict with train_x, train_y, validation_x, validation_y, test_x and test_y, "
+        "or one with loaders named train and validation",
     )
 
 
-def _splits(arrays: dict[str, np.ndarray | torch.Tensor], where: str) -> Splits:
+def _splits(arrays: Mapping[str, Any], where: str, task: str) -> Splits:
     wanted = [f"{part}_{kind}" for part in _NAMES for kind in ("x", "y")]
     if missing := [name for name in wanted if name not in arrays]:
         raise UsageError(
@@ -143,11 +186,11 @@ def _splits(arrays: dict[str, np.ndarray | torch.Tensor], where: str) -> Splits:
     parts = []
     for part in _NAMES:
         inputs, labels = torch.as_tensor(arrays[f"{part}_x"]), torch.as_tensor(arrays[f"{part}_y"])
-        if len(inputs) != len(labels) or len(inputs) == 0 or labels.ndim != 1:
+        if labels.ndim < 1 or len(inputs) != len(labels) or len(inputs) == 0:
             raise UsageError(
                 f"{where}: {part}_x {tuple(inputs.shape)} and {part}_y {tuple(labels.shape)} do not fit",
-                why="one integer label is needed for each input",
+                why="one label is needed for each input",
             )
-        parts.append((inputs.float(), labels.long()))
+        parts.append((inputs.float(), labels.long() if task in _CLASSES else labels))
     train, validation, test = parts
     return Splits(train, validation, test)

@@ -75,6 +75,10 @@ class Network:
         (folder / "atlas.json").write_text(dump_document(atlas), encoding="utf-8")
         self.net.save(folder / _CHECKPOINT)
 
+    def reopened(self, result: StageResult) -> Network:
+        """The same network as an artifact made from it holds it."""
+        return replace(self, net=_load(result.folder, self.net.weights, self.document), result=result)
+
     def trained_on(self, data: str | None) -> Network:
         """The same network with the name of its data."""
         return replace(self, document=replace(self.document, data=data or self.document.data))

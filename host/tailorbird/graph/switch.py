@@ -35,7 +35,8 @@ def follow_mode(module: GraphModule) -> GraphModule:
         if position is None or len(node.args) <= position or node.args[position] is not False:
             continue
         name = f"switch_{node.name}"
-        module.add_submodule(name, Switch(cast("Callable[..., Any]", node.target), position))
+        made = Switch(cast("Callable[..., Any]", node.target), position)
+        module.add_submodule(name, made.train(module.training))
         with module.graph.inserting_after(node):
             switch = module.graph.call_module(name, node.args)
         node.replace_all_uses_with(switch)

@@ -17,6 +17,7 @@ from tailorbird.errors import GateError, TailorbirdError
 from tailorbird.flow.serve import advantage, summarise
 from tailorbird.flow.train import TrainingDocument
 from tailorbird.supernet import elastic
+from tailorbird.supernet.training import Recipe
 from tailorbird.ui.run import Request
 
 
@@ -72,9 +73,28 @@ def test_a_real_ladder_is_accepted():
     check_ladder([300.0, 600.0, 1000.0])
 
 
-def test_a_fine_tune_that_costs_more_than_half_a_point_fails_the_gate():
+def test_training_that_costs_more_than_its_recipe_allows_fails_the_gate():
     def document(after: float) -> TrainingDocument:
-        return TrainingDocument(1, 1, 1.0, 1.0, 1.0, 0.985, after, 0.9, 1.0)
+        return TrainingDocument(
+            task="classification",
+            steps=1,
+            images=1,
+            seconds=1.0,
+            rate=1.0,
+            unit="images",
+            stopped_by="steps",
+            resumed_at=0,
+            backed_off=0,
+            update_kept=1.0,
+            first_loss=1.0,
+            last_loss=1.0,
+            full_before=0.985,
+            full_after=after,
+            smallest_before=0.1,
+            smallest_after=0.9,
+            random_after=0.95,
+            recipe=Recipe(max_drop=0.005),
+        )
 
     document(0.980).check()
     with pytest.raises(GateError) as caught:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tailorbird.errors import InputShapeError, MissingFileError, UsageError
-from tailorbird.flow.data import Batches, Splits, load_splits
+from tailorbird.flow.data import Batches, Splits, load_data, load_splits
 from tailorbird.flow.inputs import InputSpec
 
 
@@ -51,6 +51,26 @@ def test_incomplete_or_unequal_arrays_are_refused(tmp_path, change, words):
     np.savez(tmp_path / "data.npz", **data)
     with pytest.raises(UsageError, match=words):
         load_splits(str(tmp_path / "data.npz"))
+
+
+def test_labels_of_any_shape_are_classes_or_values_as_the_task_says(tmp_path):
+    data = arrays() | {f"{part}_y": np.full((6, 4, 4), 1.5) for part in ("train", "validation", "test")}
+    np.savez(tmp_path / "data.npz", **data)
+    values = load_data(str(tmp_path / "data.npz"), "regression").train[1]
+    assert (values.dtype, values.shape, float(values[0, 0, 0])) == (torch.float64, (6, 4, 4), 1.5)
+    assert load_data(str(tmp_path / "data.npz"), "segmentation").train[1].dtype == torch.int64
+
+
+def test_loaders_are_told_apart_by_their_source_and_are_no_splits(tmp_path):
+    (tmp_path / "mine.py").write_text("def load():\n    return {'train': [1], 'validation': [2], 'test': [3]}\n")
+    loaders = load_data(f"{tmp_path}/mine.py:load")
+    assert (loaders.training(None, 0), loaders.calibration(), loaders.held_out()) == ([1], [1], [2])
+    assert loaders.fitted([]) is loaders
+    assert loaders.sha256() == load_data(f"{tmp_path}/mine.py:load").sha256()
+    with pytest.raises(UsageError, match="returned loaders"):
+        load_splits(f"{tmp_path}/mine.py:load")
+    (tmp_path / "mine.py").write_text("def load():\n    return {'train': [1, 2], 'validation': [2]}\n")
+    assert loaders.sha256() != load_data(f"{tmp_path}/mine.py:load").sha256()
 
 
 def test_a_missing_or_damaged_file_is_named(tmp_path):

@@ -11,7 +11,8 @@ class Progress:
     """The state of a run after a step. Scores are of the last check on validation data, None before the first.
 
     share: of the run that is done, 0 to 1; rate: images, tokens or samples (`unit`) a second over the last steps;
-    eta_s: seconds left; note: something worth a line of its own, such as a back-off.
+    eta_s: seconds left; note: something worth a line of its own, such as a back-off; checked: whether the scores are of
+    this step.
     """
 
     step: int
@@ -28,6 +29,7 @@ class Progress:
     smallest: float | None = None
     random: float | None = None
     note: str = ""
+    checked: bool = False
 
 
 OnProgress = Callable[[Progress], None]

@@ -69,6 +69,7 @@ class Run:
         self.last = StepLoss(None, None)
         self.scores: dict[str, float] = {}
         self.note = ""
+        self._checked = False
         self._check_s = 0.0
         self._amount, self._unit = 0, "images"
         self._recent: deque[tuple[float, int]] = deque([(0.0, 0)], maxlen=_WINDOW)
@@ -106,7 +107,7 @@ class Run:
                 self._look_at_clock(began)
             if on_progress is not None and self.ranks.rank == 0:
                 on_progress(self.progress())
-            self.note = ""
+            self.note, self._checked = "", False
             word = self._ended() or self._stopped(stop)
             if word is not None:
                 return word
@@ -233,6 +234,7 @@ class Run:
                 f"the full network is at {self.scores['full']:.1%}, {guard.before:.1%} before: "
                 f"learning rate x {guard.rate:g}, its loss x {guard.weight:g}"
             )
+        self._checked = True
         # Rank 0 tells its time again with the next step.
         ((check_s,), *_) = self.ranks.gather([self._clock() - began])
         self._check_s = max(self._check_s, check_s)
@@ -287,6 +289,7 @@ class Run:
             unit=self._unit,
             eta_s=self.elapsed * (1 - share) / share if share else None,
             note=self.note,
+            checked=self._checked,
             **self.scores,
         )
 

@@ -20,7 +20,8 @@ from tailorbird.types import Config
 if TYPE_CHECKING:
     from tailorbird.supernet.supernet import SuperNet
 
-_SOFT = 0.5  # half labels, half the full network's answers (Cai et al., "Once-for-All", ICLR 2020, section 4.1)
+#: Half labels, half the full network's answers (Cai et al., "Once-for-All", ICLR 2020, section 4.1).
+SOFT = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,11 +61,12 @@ def fine_tune(net: SuperNet, config: Config, loader: Iterable[Any], **options: A
     chosen = net.space.canonical(config)
     if chosen.is_full:
         raise UsageError("the full network is no subnet", fix="train it with net.fit(loader)")
-    known: dict[str, Any] = {"soft": _SOFT, "keep": "best", "max_drop": 1.0, "teacher": net.extract()}
+    known: dict[str, Any] = {"soft": SOFT, "keep": "best", "max_drop": 1.0, "teacher": net.extract()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own, on copies of a GraphModule
         one = elastic(follow_mode(net.extract(chosen)), net.example.args, net.example.kwargs, only=())
-    done = fit(one, loader, **(known | options | {"n_random": 0}))
+    settings: dict[str, Any] = {**known, **options, "n_random": 0}
+    done = fit(one, loader, **settings)
     module = net.extract(chosen)
     module.load_state_dict(one.state_dict())
     return TunedSubnet(chosen, module, done)
