@@ -110,7 +110,7 @@ class Sandwich:
                 loss = checked(self._task.loss(output, batch.known()), output, "loss")
                 losses.append((Config(), loss.detach()))
                 if self._recipe.soft and soft is not None:
-                    loss = torch.lerp(loss, self._distance(output, soft), self._recipe.soft)
+                    loss = _between(loss, self._distance(output, soft), self._recipe.soft)
                 self._backward(loss * full_weight)
             if soft is None:
                 soft = pytree.tree_map_only(Tensor, Tensor.detach, output)
@@ -119,7 +119,7 @@ class Sandwich:
             loss = self._distance(output, soft)
             if self._recipe.hard:
                 hard = checked(self._task.loss(output, batch.known()), output, "loss")
-                loss = torch.lerp(loss, hard, self._recipe.hard)
+                loss = _between(loss, hard, self._recipe.hard)
             losses.append((config, loss.detach()))
             self._backward(loss)
         return losses
@@ -176,3 +176,8 @@ class Sandwich:
             raise TrainingError.not_finite("gradient")
         scaler.step(self._optimiser)
         scaler.update()
+
+
+def _between(first: Tensor, second: Tensor, share: float) -> Tensor:
+    """Part of the way from one loss to another. Under autocast users' own losses come in different precisions."""
+    return first + (second - first) * share
