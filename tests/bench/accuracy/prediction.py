@@ -18,6 +18,7 @@ from tests.bench.accuracy.subnets import drawn
 #: Evaluated subnets through which scores of those predictors that only rank become accuracies.
 ANCHORS = 10
 _ZICO_BATCH = 128
+_PROBED = 1000  # images without labels
 
 Found = dict[str, Any]
 Make = Callable[..., AccuracyPredictor]
@@ -60,6 +61,8 @@ def _table(case: Case, net: SuperNet, seed: int) -> Found:
         net,
         images.held_batches(images.validation(seed)),
         recalibration=images.recalibration(recalibration),
+        max_evaluations=case.network.evaluations,
+        probe_images=min(_PROBED, images.fold),
         evaluation_images=images.fold,
         recalibration_images=recalibration,
         seed=seed,
@@ -70,7 +73,7 @@ def _table(case: Case, net: SuperNet, seed: int) -> Found:
         "predictions": said,
         "scores": [-made.divergence(config) for config in _configs(case, net)],
         "calibrated": True,
-        "evaluations": len(made.factors) + len(made.anchors) + 1,  # probes, anchors, the full network
+        "evaluations": made.provenance.probes + made.provenance.evaluations,
         "shared_seconds": 0.0,
         "looked_at": [anchor.config.key for anchor in made.anchors],
     }
@@ -118,9 +121,8 @@ def _samples(case: Case, net: SuperNet, seed: int) -> Evaluations:
 
 
 def _anchors(case: Case, net: SuperNet, seed: int) -> Evaluations:
-    """The first of the random subnets; of their cost a share."""
-    some = _samples(case, net, seed)
-    return Evaluations(some.found[:ANCHORS], some.seconds * min(1, ANCHORS / len(some)))
+    """Subnets evenly over MACs, for those that only rank."""
+    return _evaluated(case, net, seed, "anchors", others.spread_subnets(net, ANCHORS, seed))
 
 
 def _evaluated(case: Case, net: SuperNet, seed: int, which: str, configs: list[Config]) -> Evaluations:
