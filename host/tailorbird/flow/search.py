@@ -183,8 +183,8 @@ def _search(
     )
     model = profile.model
     profiled = time.monotonic()
-    validation = Batches(splits.validation, 200)
-    recalibration = Batches(splits.train, 128)
+    validation = splits.held_out()
+    recalibration = splits.calibration()
     memory = workspace.settings.cache_folder / "accuracy"
     judge = accuracy_table(
         net,
