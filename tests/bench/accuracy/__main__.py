@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from tailorbird.cache import code_version
 from tailorbird.supernet import SuperNet
 from tailorbird.types import Config
 from tests.bench.accuracy import equal_latency, figures, frontier, headline, original, prediction, targets, training
@@ -176,6 +177,8 @@ def _report(outcome: Outcome, options: argparse.Namespace, asked: list[Case], wo
         outcome.rows += rows
     used = list(work.used.values())
     stages = sum(record.wall_seconds for record in used)
+    if any(record.code != code_version()[:12] for record in used):
+        sys.stderr.write("some stages were run by another version of the package: begin with a fresh --work folder\n")
     outcome.figures |= {
         "cases": found,
         "settings": {case.network.name: asdict(case.settings) for case in cases.values() if case.name in found},
@@ -183,6 +186,7 @@ def _report(outcome: Outcome, options: argparse.Namespace, asked: list[Case], wo
         "clock": WORDING,
         "threads": sorted({record.threads for record in used}),
         "code": sorted({record.code for record in used}),
+        "code_now": code_version()[:12],
         "stage_seconds": round(stages, 1),
         "references": figures.REFERENCES,
         "published": {"fastnas": targets.FASTNAS},

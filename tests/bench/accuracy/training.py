@@ -16,7 +16,7 @@ from tests.bench.accuracy.settings import Case
 
 
 def train(case: Case) -> SuperNet:
-    """The trained SuperNet; trained now if it was not."""
+    """The trained SuperNet; trained now if it was not, from its checkpoint if that was stopped."""
     settings = case.training
     weights = case.work.path("train", settings, ".supernet")
     case.work.once("train", settings, lambda: _train(case))
@@ -35,6 +35,7 @@ def known(case: Case) -> dict[str, Any] | None:
 def _train(case: Case) -> dict[str, Any]:
     settings, images = case.settings, case.images
     net = elastic(case.pretrained(), images).to(settings.device)
+    checkpoint = case.work.path("train", case.training, ".checkpoint")
     begin = time.monotonic()
     result = net.fit(
         images.training(settings.batch, settings.training_seed),
@@ -43,10 +44,15 @@ def _train(case: Case) -> dict[str, Any]:
         clock=CpuClock() if settings.device == "cpu" else time.monotonic,
         validate=images.held_batches(images.validation(0)),
         seed=settings.training_seed,
+        checkpoint=checkpoint,
+        resume=True,
         **settings.fit,
     )
+    if result.stopped_by not in {"steps", "budget"}:
+        raise KeyboardInterrupt(f"training was stopped by {result.stopped_by}; run again to go on")
     temporary = case.work.path("train", case.training, ".supernet.part")
     net.save(temporary)
     temporary.replace(case.work.path("train", case.training, ".supernet"))
+    checkpoint.unlink(missing_ok=True)
     sys.stderr.write(f"{case.name}: {result.message}\n")
     return asdict(result) | {"fit_wall_seconds": time.monotonic() - begin, "torch": torch.__version__}
