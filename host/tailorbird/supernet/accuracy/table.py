@@ -106,7 +106,8 @@ class AccuracyTable:
         self, net: SuperNet, candidates: Sequence[Config], loader: Iterable[Any], **options: Any
     ) -> tuple[Confirmed, ...]:
         """Recalibrate and evaluate the candidates of a search by this table's task; see `confirm.confirm`."""
-        return confirm(net, candidates, loader, **({"task": self.model.task} | options))
+        chosen: dict[str, Any] = {"task": self.model.task} | options
+        return confirm(net, candidates, loader, **chosen)
 
     def to_json(self) -> str:
         """Everything but the search space and the functions of the task, as JSON."""

@@ -23,11 +23,10 @@ class Average:
         """Take in the weights of the step just done."""
         self.updates += 1
         decay = min(self._decay, self.updates / (self.updates + 9))
-        floating = [name for name, value in self.values.items() if value.is_floating_point()]
-        averages, live = [self.values[n] for n in floating], [self._live[n] for n in floating]
-        torch._foreach_lerp_(averages, live, 1 - decay)
         for name, value in self.values.items():
-            if not value.is_floating_point():
+            if value.is_floating_point():
+                value.lerp_(self._live[name], 1 - decay)
+            else:
                 value.copy_(self._live[name])
 
     @contextmanager

@@ -95,4 +95,5 @@ class Recipe:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Recipe:
         """Inverse of to_json."""
-        return cls(**(values | {"ratios": tuple(values["ratios"])}))
+        known: dict[str, Any] = values | {"ratios": tuple(values["ratios"])}
+        return cls(**known)
