@@ -61,6 +61,11 @@ class Task:
         own = {"loss": loss, "metric": metric, "distance": distance}
         return replace(task, **{name: function for name, function in own.items() if function is not None})  # type: ignore[arg-type]
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether all three functions are those of a task by name."""
+        return self == _TASKS.get(self.name)
+
 
 def divergence(scores: Tensor, wanted: Tensor) -> Tensor:
     """Mean KL divergence of softmax(scores) from softmax(wanted), both (rows, classes), in nats."""

@@ -140,6 +140,7 @@ def guarded(rank: int) -> tuple[Arrays, Any]:
         DataLoader(points(96), 16, shuffle=True),
         steps=12,
         lr=3.0,
+        soft=0.0,
         precision="float32",
         validate=DataLoader(points(70, 2), 16),
         on_progress=told.append,
@@ -271,7 +272,7 @@ def test_two_ranks_train_a_layer_norm_net_as_one_process_does(pair: Pair, count:
 @pytest.mark.parametrize("batch", [16, 9])
 def test_batch_norm_normalises_each_part_by_itself(pair: Pair, batch: int) -> None:
     steps, lr = 5, 0.05
-    settings = {"steps": steps, "lr": lr, "seed": 2, "ema": 0.0, "ratios": ()}
+    settings = {"steps": steps, "lr": lr, "seed": 2, "soft": 0.0, "ema": 0.0, "ratios": ()}
     (found, _), _ = pair.good(trained, Batched, batch * steps, batch, settings)
     close(found, by_hand(batch, steps, lr, Recipe(**settings)))
 

@@ -140,6 +140,12 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
+def position() -> tuple[Any, ...]:
+    """Where the global generators stand, to be compared."""
+    arrays = np.random.get_state(legacy=False)  # noqa: NPY002
+    return torch.get_rng_state().numpy().tobytes(), repr(_plain(arrays)), random.getstate()
+
+
 def _states(device: torch.device) -> tuple[Any, ...]:
     on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return torch.get_rng_state(), np.random.get_state(), random.getstate(), on_device  # noqa: NPY002

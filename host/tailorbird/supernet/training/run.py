@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tailorbird.errors import TailorbirdError, UsageError
 from tailorbird.supernet.loader import Batch
 from tailorbird.supernet.task import Task
+from tailorbird.supernet.training.crew import Crew, can_share
 from tailorbird.supernet.training.ema import Average, copied, put
 from tailorbird.supernet.training.feed import Feed
 from tailorbird.supernet.training.guard import Guard
@@ -80,7 +81,8 @@ class Run:
         if self.precision.channels_last:
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.teacher = net.extract() if recipe.teacher == "frozen" else teacher
-        self._sandwich = Sandwich(net, task, recipe, self.precision, self.optimiser, self.teacher, ranks)
+        self.crew = Crew(recipe.n_random + 2 if can_share(net, task) else 1)
+        self._sandwich = Sandwich(net, task, recipe, self.precision, self.optimiser, self.teacher, ranks, self.crew)
         self._sampler = Sampler(net.space, recipe)
         self.guard: Guard | None = None
         if judge is not None:
@@ -97,20 +99,21 @@ class Run:
         began = self._clock() - self.elapsed
         self._clocked = self.elapsed
         self.net.train()
-        for batch in self._batches(stop):
-            share = self.share()
-            with self._located():
-                self._one(batch, share)
-            self._look_at_clock(began)
-            if self.guard and share < int(self.share() * _CHECKS) / _CHECKS < 1:
-                self._check()
+        with self.crew:
+            for batch in self._batches(stop):
+                share = self.share()
+                with self._located():
+                    self._one(batch, share)
                 self._look_at_clock(began)
-            if on_progress is not None and self.ranks.rank == 0:
-                on_progress(self.progress())
-            self.note, self._checked = "", False
-            word = self._ended() or self._stopped(stop)
-            if word is not None:
-                return word
+                if self.guard and share < int(self.share() * _CHECKS) / _CHECKS < 1:
+                    self._check()
+                    self._look_at_clock(began)
+                if on_progress is not None and self.ranks.rank == 0:
+                    on_progress(self.progress())
+                self.note, self._checked = "", False
+                word = self._ended() or self._stopped(stop)
+                if word is not None:
+                    return word
         return "steps"
 
     def _batches(self, stop: Callable[[], str | None]) -> Iterator[Batch]:

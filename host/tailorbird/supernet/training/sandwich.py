@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from tailorbird.graph import Mode
 from tailorbird.supernet.loader import Batch, logits
 from tailorbird.supernet.task import Task
 from tailorbird.supernet.training.alpha import adaptive_divergence
 from tailorbird.supernet.training.blame import blamed, checked
+from tailorbird.supernet.training.crew import Crew, promised
 from tailorbird.supernet.training.failure import TrainingError
 from tailorbird.supernet.training.precision import Precision
 from tailorbird.supernet.training.ranks import Ranks, Rows
@@ -23,6 +27,10 @@ from tailorbird.types import Config
 
 if TYPE_CHECKING:
     from tailorbird.supernet.supernet import SuperNet
+
+
+#: A configuration, its loss, and the gradient of every weight that has one.
+Found = tuple[Config, Tensor, Sequence[Tensor | None]] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,9 @@ class Sandwich:
         optimiser: torch.optim.Optimizer,
         teacher: nn.Module | None,
         ranks: Ranks,
+        crew: Crew,
     ) -> None:
+        self._crew = crew
         self._net, self._task, self._recipe, self._precision = net, task, recipe, precision
         self._optimiser, self.teacher, self._ranks = optimiser, teacher, ranks
         self._buffers = list(net.weights.buffers())
@@ -102,37 +112,64 @@ class Sandwich:
     ) -> list[tuple[Config, Tensor]]:
         """Add up the gradients of a batch. Returns the loss of each configuration, in order."""
         batch = Batch(batch.inputs.map(self._precision.laid_out), batch.target)
-        soft = self._taught(batch)
+        self._prepare(batch, configs)
+        soft: Future[Any] = Future()
+        jobs: list[Callable[[], Found]] = []
+        if self.teacher is not None:
+            jobs.append(promised(soft, lambda: self._teach(batch, soft)))
+        if full or self.teacher is None:
+            jobs.append(promised(soft, lambda: self._full(batch, soft, full_weight if full else None)))
+        jobs += [partial(self._subnet, batch, config, soft) for config in configs]
         losses: list[tuple[Config, Tensor]] = []
-        if full or soft is None:
-            output = self._run(batch, Config())
-            if full:
-                loss = checked(self._task.loss(output, batch.known()), output, "loss")
-                losses.append((Config(), loss.detach()))
-                if self._recipe.soft and soft is not None:
-                    loss = _between(loss, self._distance(output, soft), self._recipe.soft)
-                self._backward(loss * full_weight)
-            if soft is None:
-                soft = pytree.tree_map_only(Tensor, Tensor.detach, output)
-        for config in configs:
-            output = self._run(batch, config)
-            loss = self._distance(output, soft)
-            if self._recipe.hard:
-                hard = checked(self._task.loss(output, batch.known()), output, "loss")
-                loss = _between(loss, hard, self._recipe.hard)
-            losses.append((config, loss.detach()))
-            self._backward(loss)
+        for entry in self._crew.run(jobs):
+            if entry is not None:
+                config, loss, gradients = entry
+                losses.append((config, loss))
+                self._add(gradients)
         return losses
+
+    def _add(self, gradients: Sequence[Tensor | None]) -> None:
+        for weight, gradient in zip(self._weights, gradients, strict=True):
+            if gradient is not None and weight.grad is None:
+                weight.grad = torch.empty_like(weight).copy_(gradient)  # its own: two weights may be given the same one
+            elif gradient is not None and weight.grad is not None:
+                weight.grad += gradient
+
+    def _prepare(self, batch: Batch, configs: Sequence[Config]) -> None:
+        """Make what runs subnets, here in the main thread."""
+        leaves = self._net.bound(batch.inputs).leaves
+        for config in configs:
+            self._net.at(leaves, config).plan(config, Mode.TRAIN)
+
+    def _teach(self, batch: Batch, soft: Future[Any]) -> None:
+        assert self.teacher is not None
+        with torch.no_grad(), self._precision.computing():
+            soft.set_result(self.teacher(*batch.inputs.args, **batch.inputs.kwargs))
+
+    def _full(self, batch: Batch, soft: Future[Any], weight: float | None) -> Found:
+        """The full network, which teaches where nobody else does; it learns with a weight."""
+        output = self._run(batch, Config())
+        if self.teacher is None:
+            soft.set_result(pytree.tree_map_only(Tensor, Tensor.detach, output))
+        if weight is None:
+            return None
+        loss = checked(self._task.loss(output, batch.known()), output, "loss")
+        value = loss.detach()
+        if self._recipe.soft and self.teacher is not None:
+            loss = _between(loss, self._distance(output, soft.result()), self._recipe.soft)
+        return Config(), value, self._differentiated(loss * weight)
+
+    def _subnet(self, batch: Batch, config: Config, soft: Future[Any]) -> Found:
+        output = self._run(batch, config)
+        loss = self._distance(output, soft.result())
+        if self._recipe.hard:
+            hard = checked(self._task.loss(output, batch.known()), output, "loss")
+            loss = _between(loss, hard, self._recipe.hard)
+        return config, loss.detach(), self._differentiated(loss)
 
     def _run(self, batch: Batch, config: Config) -> Any:
         with self._precision.computing():
             return self._net(*batch.inputs.args, config=config, **batch.inputs.kwargs)
-
-    def _taught(self, batch: Batch) -> Any:
-        if self.teacher is None:
-            return None
-        with torch.no_grad(), self._precision.computing():
-            return self.teacher(*batch.inputs.args, **batch.inputs.kwargs)
 
     def _distance(self, output: Any, wanted: Any) -> Tensor:
         if self._recipe.distillation == "distance":
@@ -140,9 +177,10 @@ class Sandwich:
         scores, goal = (logits(x).float() for x in (output, wanted))
         return adaptive_divergence(scores.flatten(0, -2), goal.flatten(0, -2))
 
-    def _backward(self, loss: Tensor) -> None:
-        if loss.requires_grad:  # a subnet may leave out all that the user has not frozen
-            self._precision.scaler.scale(loss).backward()
+    def _differentiated(self, loss: Tensor) -> Sequence[Tensor | None]:
+        if not loss.requires_grad:  # a subnet may leave out all that the user has not frozen
+            return [None] * len(self._weights)
+        return torch.autograd.grad(self._precision.scaler.scale(loss), self._weights, allow_unused=True)
 
     def _share(
         self, losses: Sequence[tuple[Config, Tensor]], before: Sequence[Tensor], samples: float, facts: Sequence[float]
