@@ -53,8 +53,11 @@ class Guard:
             self.backed_off += 1
         return now
 
-    def settle(self, module: nn.Module) -> tuple[float, float]:
-        """Bring the full network within bounds. Returns its score, and the share of the update that was kept."""
+    def settle(self, module: nn.Module, refresh: Callable[[], None]) -> tuple[float, float]:
+        """Bring the full network within bounds. Returns its score, and the share of the update that was kept.
+
+        refresh: finds the running statistics of the weights that the module then holds.
+        """
         after = self.score()
         if self.before - after <= self.max_drop:
             return after, 1.0
@@ -62,23 +65,28 @@ class Guard:
         good, bad, kept = 0.0, 1.0, self.before
         for _ in range(_HALVINGS):
             share = (good + bad) / 2
-            put(live, self._mixed(end, share))
+            self._move(live, end, share, refresh)
             after = self.score()
             if self.before - after <= self.max_drop:
                 good, kept = share, after
             else:
                 bad = share
-        put(live, self._mixed(end, good))
+        self._move(live, end, good, refresh)
         return kept, good
 
-    def _mixed(self, end: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    def _move(
+        self, live: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float, refresh: Callable[[], None]
+    ) -> None:
         """Weights between the start and the end; at share 0 they are those of the start, bit for bit."""
         if not share:
-            return dict(self.start)
-        return {
+            put(live, self.start)
+            return
+        mixed = {
             name: torch.lerp(self.start[name], value, share) if value.is_floating_point() else self.start[name]
             for name, value in end.items()
         }
+        put(live, mixed)
+        refresh()
 
     def state(self) -> dict[str, Any]:
         """What a later run goes on with."""

@@ -28,6 +28,7 @@ from tailorbird.supernet.training.recipe import Recipe
 from tailorbird.supernet.training.sampler import Sampler
 from tailorbird.supernet.training.sandwich import Sandwich, StepLoss
 from tailorbird.supernet.training.schedule import factor
+from tailorbird.supernet.training.statistics import Statistics
 
 if TYPE_CHECKING:
     from tailorbird.supernet.supernet import SuperNet
@@ -261,7 +262,16 @@ class Run:
         if self.average is not None and self.average.updates:
             self.average.apply()
         self.average = None
-        return self.guard.settle(self.net) if self.guard else (None, 1.0)
+        if self.guard is None:
+            return None, 1.0
+        return self.guard.settle(self.net, Statistics(self.net, self._further, self.ranks).refresh)
+
+    def _further(self) -> Iterator[Batch]:
+        """The batches after those trained on, none where the loader has no more: the same ones after a resume."""
+        try:
+            yield from self.feed.batches()
+        except UsageError:
+            return
 
     def _keep_best(self, guard: Guard) -> tuple[float, float]:
         found = [(guard.score(), 1.0, copied(self.net))]

@@ -24,7 +24,7 @@ def test_what_is_within_bounds_is_kept_whole() -> None:
     guard = guarded(module)
     moved(module, 0.05)
     end = copied(module)
-    score, kept = guard.settle(module)
+    score, kept = guard.settle(module, lambda: None)
     assert kept == 1
     assert score == pytest.approx(0.95)
     assert torch.equal(module.weight, end["weight"])
@@ -34,7 +34,7 @@ def test_weights_move_back_as_far_as_needed_and_no_further() -> None:
     module = nn.Linear(1, 1)
     guard = guarded(module)
     moved(module, 0.4)
-    score, kept = guard.settle(module)
+    score, kept = guard.settle(module, lambda: None)
     assert score == pytest.approx(1 - 0.4 * kept)
     assert 0.21 < kept <= 0.25
 
@@ -44,7 +44,7 @@ def test_what_cannot_be_saved_is_restored_bit_for_bit() -> None:
     start = copied(module)
     guard = Guard(lambda: 1.0 if torch.equal(module.weight, start["weight"]) else 0.0, 0.1, start, 1.0)
     moved(module, 0.1)
-    assert guard.settle(module) == (1.0, 0.0)
+    assert guard.settle(module, lambda: None) == (1.0, 0.0)
     assert all(torch.equal(value, start[name]) for name, value in module.state_dict().items())
 
 
