@@ -115,7 +115,9 @@ def train(
     ] = None,
     max_drop: Annotated[
         float | None,
-        typer.Option("--max-drop", help="Points the full network may lose: 0.3.", rich_help_panel="Recipe"),
+        typer.Option(
+            "--max-drop", min=0, max=100, help="Points the full network may lose: 0.3.", rich_help_panel="Recipe"
+        ),
     ] = None,
 ) -> None:
     """Train all subnets together by the sandwich rule, learning from the network as it was.

@@ -72,8 +72,8 @@ def find_statistics(
 
 
 def has_batch_norm(net: SuperNet) -> bool:
-    """Whether recalibration has anything to do."""
-    return any(op_name(node) == "batch_norm" for node in net.graph.graph.nodes)
+    """Whether recalibration has anything to do: some keep no statistics and always take those of the batch."""
+    return any(op_name(node) == "batch_norm" and node.args[3] is not None for node in net.graph.graph.nodes)
 
 
 class _Averages:

@@ -149,7 +149,7 @@ def test_a_run_tells_what_it_did_and_is_not_done_twice(train):
         (["--task", "{folder}/mine.py:number"], "returned a int"),
         (["--teacher", "given"], "--teacher"),
         (["--ema", "2"], "ema is 2"),
-        (["--max-drop", "200"], "max_drop is 2"),
+        (["--max-drop", "200"], "--max-drop"),
         (["--resume"], "nothing"),
         (["--resume", "--checkpoint", "{folder}/absent.pt"], "no interrupted run"),
         (["--subnet", "r2"], "there is no subnet 'r2'"),

@@ -82,7 +82,9 @@ class Tally:
         """Raises: UsageError when nothing was added."""
         if not self.count:
             raise UsageError(
-                "there is nothing to evaluate", why="the loader gave no batch", fix="pass a loader with data"
+                "there is nothing to evaluate",
+                why="the loader gave no batch, or none whose targets count or vary",
+                fix="pass a loader with data, in batches of several samples",
             )
         return self.total / self.count
 

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from tailorbird.errors import MissingFileError, ModelError, UsageError
 from tailorbird.supernet.checkpoint import contents
 from tailorbird.supernet.durable import read_tensors, write_tensors
 from tailorbird.supernet.task import Task
+from tailorbird.supernet.training.ema import tensors
 from tailorbird.supernet.training.failure import CheckpointError
 from tailorbird.supernet.training.recipe import Recipe
 
@@ -141,7 +142,7 @@ def _identity(net: SuperNet, task: Task) -> dict[str, Any]:
     return {
         "tensors": {
             name: f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-            for name, value in nn.Module.state_dict(net).items()
+            for name, value in tensors(net).items()
         },
         "trained": {name: parameter.requires_grad for name, parameter in net.named_parameters()},
         "dimensions": {d.name: [d.kind, d.size, *d.choices] for d in net.space.dimensions},

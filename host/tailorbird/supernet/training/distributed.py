@@ -28,12 +28,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed import distributed_c10d as c10d
 from torch.distributed.rendezvous import rendezvous
 
 from tailorbird.errors import UsageError
 from tailorbird.supernet.loader import Batch
+from tailorbird.supernet.training.ema import tensors
 from tailorbird.supernet.training.failure import TrainingError
 from tailorbird.supernet.training.ranks import Alone, Ranks, Rows
 from tailorbird.supernet.training.recipe import Recipe
@@ -144,7 +145,7 @@ def joined(
 def _align(ranks: Together, net: SuperNet) -> None:
     """Make the network of every rank that of rank 0: weights, buffers, and which channels subnets keep."""
     orders = [net.orders[name] for name in sorted(net.orders)]
-    ranks.spread([*nn.Module.state_dict(net).values(), *orders])
+    ranks.spread([*tensors(net).values(), *orders])
     for sized in net.sizes:
         sized.forget_plans()
 
@@ -216,7 +217,7 @@ def _backend(device: torch.device) -> str:
 
 
 def _check_equal(ranks: Together, net: SuperNet, recipe: Recipe) -> None:
-    state = [(name, list(value.shape), str(value.dtype)) for name, value in nn.Module.state_dict(net).items()]
+    state = [(name, list(value.shape), str(value.dtype)) for name, value in tensors(net).items()]
     orders = [(name, len(net.orders[name])) for name in sorted(net.orders)]
     choices = [(d.name, [str(choice) for choice in d.choices]) for d in net.space.dimensions]
     told = (_digest([state, orders, choices]), _digest(recipe.to_json()))

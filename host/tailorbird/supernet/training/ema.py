@@ -14,7 +14,7 @@ class Average:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self._decay = decay
-        self._live = dict(nn.Module.state_dict(module))
+        self._live = tensors(module)
         self.values = {name: value.clone() for name, value in self._live.items()}
         self.updates = 0
 
@@ -58,4 +58,9 @@ def put(into: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
 
 def copied(module: nn.Module) -> dict[str, Tensor]:
     """A copy of all that training changes: the user's state dict and what the SuperNet holds besides."""
-    return {name: value.clone() for name, value in nn.Module.state_dict(module).items()}
+    return {name: value.clone() for name, value in tensors(module).items()}
+
+
+def tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The same without copies. What else modules keep (`get_extra_state`) is theirs: training does not touch it."""
+    return {name: value for name, value in nn.Module.state_dict(module).items() if isinstance(value, Tensor)}

@@ -17,7 +17,7 @@ from tailorbird.errors import UsageError
 from tailorbird.supernet.task import Distance, Loss, Metric, Task
 from tailorbird.supernet.training.checkpoint import Checkpoint, usable
 from tailorbird.supernet.training.distributed import joined
-from tailorbird.supernet.training.ema import copied
+from tailorbird.supernet.training.ema import copied, tensors
 from tailorbird.supernet.training.feed import Feed
 from tailorbird.supernet.training.judge import Judge, Validate
 from tailorbird.supernet.training.progress import OnProgress
@@ -154,6 +154,7 @@ def fit(
         resumed_at = run.step
         if saver is not None:
             saver.begin(run, new=state is None)
+        net.forget_statistics()  # checks on the way look at the subnets that are trained, not at fine-tuned ones
         try:
             stopped_by = _train(run, saver, signals, on_progress)
         finally:
@@ -209,7 +210,7 @@ def _finish(run: Run, saver: Saver | None) -> tuple[float | None, float]:
     state = run.state() | {"weights": copied(run.net)}
     failed = saver.tried(run, state)
     after, kept = run.finish()
-    final = nn.Module.state_dict(run.net)
+    final = tensors(run.net)
     if failed is not None or any(not value.equal(final[name]) for name, value in usable(state).items()):
         saver.write(run, state, final)
     return after, kept

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tailorbird.supernet.training.ema import copied, put
+from tailorbird.supernet.training.ema import copied, put, tensors
 
 _SLACK = 0.05  # what the full network may lose on the way, a fraction; averaging makes it good
 _BACK_OFF = 0.5
@@ -61,7 +61,7 @@ class Guard:
         after = self.score()
         if self.before - after <= self.max_drop:
             return after, 1.0
-        live, end = dict(nn.Module.state_dict(module)), copied(module)
+        live, end = tensors(module), copied(module)
         good, bad, kept = 0.0, 1.0, self.before
         for _ in range(_HALVINGS):
             share = (good + bad) / 2

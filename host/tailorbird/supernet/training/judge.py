@@ -35,6 +35,10 @@ class Judge:
         self._net, self._task, self._ranks = net, task, ranks
         #: One-shot iterators are read several times here.
         self._data = list(validate) if isinstance(validate, Iterator) else validate
+        if not isinstance(validate, Iterable) and not callable(validate):
+            raise UsageError(
+                f"validate is a {type(validate).__name__}", fix="pass a loader, or a function that returns a score"
+            )
         self._recent: deque[Any] = deque(maxlen=_RECENT)
 
     def saw(self, batch: Batch) -> None:

@@ -76,15 +76,17 @@ class Recipe:
             raise UsageError("epochs and steps exclude each other", fix="pass one of them")
         for name, least in (("epochs", 1), ("steps", 1), ("n_random", 0), ("full_every", 1)):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise UsageError(f"{name} is {value}", fix=f"pass at least {least}")
+            if value is not None and not (isinstance(value, int) and value >= least):
+                raise UsageError(f"{name} is {value!r}", fix=f"pass a whole number of at least {least}")
         for name in ("budget_s", "lr", "clip"):
             value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise UsageError(f"{name} is {value}", fix="pass a positive number")
+            if value is not None and not (isinstance(value, int | float) and value > 0 and math.isfinite(value)):
+                raise UsageError(f"{name.removesuffix('_s')} is {value!r}", fix="pass a positive number")
         for name, most in (("hard", 1), ("soft", 1), ("warm_up", 0.5), ("ema", 0.99999), ("max_drop", 1)):
             if not 0 <= getattr(self, name) <= most:
                 raise UsageError(f"{name} is {getattr(self, name)}", fix=f"pass a number from 0 to {most}")
+        if self.weight_decay is not None and not self.weight_decay >= 0:
+            raise UsageError(f"weight_decay is {self.weight_decay}", fix="pass a number from 0")
         if any(not 0 < ratio < 1 for ratio in self.ratios):
             raise UsageError(f"ratios are {self.ratios}", fix="pass numbers between 0 and 1, or none")
 

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,7 @@ from tailorbird.errors import TailorbirdError, UsageError
 from tailorbird.supernet.loader import Batch
 from tailorbird.supernet.task import Task
 from tailorbird.supernet.training.crew import Crew, can_share
-from tailorbird.supernet.training.ema import Average, copied, put
+from tailorbird.supernet.training.ema import Average, copied, put, tensors
 from tailorbird.supernet.training.feed import Feed
 from tailorbird.supernet.training.guard import Guard
 from tailorbird.supernet.training.judge import Judge
@@ -29,6 +30,7 @@ from tailorbird.supernet.training.sampler import Sampler
 from tailorbird.supernet.training.sandwich import Sandwich, StepLoss
 from tailorbird.supernet.training.schedule import factor
 from tailorbird.supernet.training.statistics import Statistics
+from tailorbird.supernet.training.teacher import FrozenTeacher
 
 if TYPE_CHECKING:
     from tailorbird.supernet.supernet import SuperNet
@@ -59,6 +61,9 @@ class Run:
     ) -> None:
         self.net, self.feed, self.recipe, self.ranks = net, feed, recipe, ranks
         self._judge, self._clock = judge, clock
+        self.precision = Precision(recipe, net)
+        if self.precision.channels_last:
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.start = copied(net)
         self.planned = self._planned()
         self.step = 0
@@ -68,7 +73,7 @@ class Run:
         self._wish: str | None = None  # of this rank, to stop
         self._told: Rows = []
         self.first: StepLoss | None = None
-        self.last = StepLoss(None, None)
+        self.last = StepLoss(None, None)  # of the full network: that of the last step it took part in
         self.scores: dict[str, float] = {}
         self.note = ""
         self._checked = False
@@ -78,12 +83,9 @@ class Run:
         self.average = Average(net, recipe.ema) if recipe.ema else None
         self.optimiser = make_optimiser(net, recipe)
         self._peak = peak_rate(net, recipe)
-        self.precision = Precision(recipe, net.device)
-        if self.precision.channels_last:
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.teacher = net.extract() if recipe.teacher == "frozen" else teacher
+        wise = FrozenTeacher(net, self._as_started()) if recipe.teacher == "frozen" else teacher
         self.crew = Crew(recipe.n_random + 2 if can_share(net, task) else 1)
-        self._sandwich = Sandwich(net, task, recipe, self.precision, self.optimiser, self.teacher, ranks, self.crew)
+        self._sandwich = Sandwich(net, task, recipe, self.precision, self.optimiser, wise, ranks, self.crew)
         self._sampler = Sampler(net.space, recipe)
         self.guard: Guard | None = None
         if judge is not None:
@@ -159,7 +161,7 @@ class Run:
         mine, samples = self.ranks.share(batch)
         full = self.step % recipe.full_every == 0
         with self._drawing(self.step, self.ranks.rank):
-            self.last, self._told = self._sandwich.step(
+            losses, self._told = self._sandwich.step(
                 mine,
                 self._sampler.subnets(self.step, share),
                 full=full,
@@ -167,6 +169,7 @@ class Run:
                 samples=samples,
                 facts=(samples, self.elapsed, float(self._wish is not None)),
             )
+        self.last = replace(losses, full=losses.full if full else self.last.full)
         if self.average is not None:
             self.average.update()
         self.first = self.first or self.last
@@ -210,11 +213,9 @@ class Run:
         lengths = [length for (length,) in self.ranks.gather([self.feed.length() or 0])]
         if not all(lengths):
             if self.ranks.size > 1:
-                raise UsageError(
-                    "the training loader does not say how many batches it has",
-                    why="the ranks must end after the same step",
-                    fix="pass `steps` or only a `budget`, or give the loader a __len__",
-                )
+                raise _endless("the ranks must end after the same step", "`steps` or only a `budget`")
+            if self.feed.length() is None and self.recipe.budget_s is None:
+                raise _endless("learning rate and sizes of subnets follow the part of the run that is done")
             return None
         return self.recipe.epochs * round(min(lengths))
 
@@ -253,7 +254,7 @@ class Run:
         with self._drawing(self.step):
             found = self._settle()
         # Buffers that the exchanges of the steps leave out become those of rank 0.
-        self.ranks.spread(list(nn.Module.state_dict(self.net).values()))
+        self.ranks.spread(list(tensors(self.net).values()))
         return found
 
     def _settle(self) -> tuple[float | None, float]:
@@ -280,7 +281,7 @@ class Run:
             found.insert(0, (guard.score(), 1.0, self.average.values))
         self.average = None
         best = max((*found, (guard.before, 0.0, self.start)), key=lambda one: one[0])  # of equals the first
-        put(dict(nn.Module.state_dict(self.net)), best[2])
+        put(tensors(self.net), best[2])
         return best[:2]
 
     # -- telling
@@ -312,7 +313,7 @@ class Run:
         """Everything a run needs to go on as if it had not stopped: plain values and tensors."""
         return {
             "recipe": self.recipe.to_json(),
-            "weights": dict(nn.Module.state_dict(self.net)),
+            "weights": tensors(self.net),
             "buffers": self._unsaved(),
             "start": self.start,
             "average": None if self.average is None else (self.average.values, self.average.updates),
@@ -325,9 +326,16 @@ class Run:
             "guard": None if self.guard is None else self.guard.state(),
         }
 
+    def _as_started(self) -> dict[str, Tensor]:
+        """The weights and buffers of the user's module at the start, by their names there."""
+        module = self.net.weights
+        found = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
+        kept = {name.removeprefix("weights."): value for name, value in self.start.items()}
+        return {name: kept[name] if name in kept else value.clone() for name, value in found}
+
     def _unsaved(self) -> dict[str, Tensor]:
         """Buffers that the user keeps out of the state dict, but which training may change."""
-        saved = nn.Module.state_dict(self.net)
+        saved = tensors(self.net)
         return {name: buffer for name, buffer in self.net.named_buffers() if name not in saved}
 
     def load(self, state: dict[str, Any]) -> None:
@@ -343,12 +351,8 @@ class Run:
                 f"this run is {now} validation, that of the checkpoint was {then}",
                 fix="pass validate as in that run, or start anew with another checkpoint path",
             )
-        live = dict(nn.Module.state_dict(self.net))
-        put(self.start, state["start"])
-        put(live, self.start)
-        if self.recipe.teacher == "frozen":
-            self.teacher = self.net.extract()
-            self._sandwich.teacher = self.teacher
+        live = tensors(self.net)
+        put(self.start, state["start"])  # the frozen teacher's weights too
         put(live, state["weights"])
         put(self._unsaved(), state["buffers"])
         if self.average is not None and state["average"] is not None:
@@ -364,3 +368,11 @@ class Run:
         self.scores = dict(state["scores"])
         if self.guard is not None:
             self.guard.load(state["guard"])
+
+
+def _endless(why: str, instead: str = "`steps` or a `budget`") -> UsageError:
+    return UsageError(
+        "the training loader does not say how many batches it has",
+        why=why,
+        fix=f"pass {instead}, or give the loader a __len__",
+    )

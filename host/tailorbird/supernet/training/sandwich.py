@@ -23,6 +23,7 @@ from tailorbird.supernet.training.failure import TrainingError
 from tailorbird.supernet.training.precision import Precision
 from tailorbird.supernet.training.ranks import Ranks, Rows
 from tailorbird.supernet.training.recipe import Recipe
+from tailorbird.supernet.training.teacher import FrozenTeacher
 from tailorbird.types import Config
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class StepLoss:
 class Sandwich:
     """Computes gradients of the shared weights and applies them.
 
-    teacher: the network as it was at the start; None distils from the full network as it trains.
+    teacher: a function of the network's inputs; None distils from the full network as it trains.
     """
 
     def __init__(
@@ -54,13 +55,13 @@ class Sandwich:
         recipe: Recipe,
         precision: Precision,
         optimiser: torch.optim.Optimizer,
-        teacher: nn.Module | None,
+        teacher: Callable[..., Any] | None,
         ranks: Ranks,
         crew: Crew,
     ) -> None:
         self._crew = crew
         self._net, self._task, self._recipe, self._precision = net, task, recipe, precision
-        self._optimiser, self.teacher, self._ranks = optimiser, teacher, ranks
+        self._optimiser, self._teacher, self._ranks = optimiser, teacher, ranks
         self._buffers = list(net.weights.buffers())
         # What norms gather, by torch's own name for it. Other buffers are aligned when the run ends.
         self._running = [
@@ -115,9 +116,9 @@ class Sandwich:
         self._prepare(batch, configs)
         soft: Future[Any] = Future()
         jobs: list[Callable[[], Found]] = []
-        if self.teacher is not None:
+        if self._teacher is not None:
             jobs.append(promised(soft, lambda: self._teach(batch, soft)))
-        if full or self.teacher is None:
+        if full or self._teacher is None:
             jobs.append(promised(soft, lambda: self._full(batch, soft, full_weight if full else None)))
         jobs += [partial(self._subnet, batch, config, soft) for config in configs]
         losses: list[tuple[Config, Tensor]] = []
@@ -140,22 +141,24 @@ class Sandwich:
         leaves = self._net.bound(batch.inputs).leaves
         for config in configs:
             self._net.at(leaves, config).plan(config, Mode.TRAIN)
+        if isinstance(self._teacher, FrozenTeacher):
+            self._teacher.prepare(leaves)
 
     def _teach(self, batch: Batch, soft: Future[Any]) -> None:
-        assert self.teacher is not None
+        assert self._teacher is not None
         with torch.no_grad(), self._precision.computing():
-            soft.set_result(self.teacher(*batch.inputs.args, **batch.inputs.kwargs))
+            soft.set_result(self._teacher(*batch.inputs.args, **batch.inputs.kwargs))
 
     def _full(self, batch: Batch, soft: Future[Any], weight: float | None) -> Found:
         """The full network, which teaches where nobody else does; it learns with a weight."""
         output = self._run(batch, Config())
-        if self.teacher is None:
+        if self._teacher is None:
             soft.set_result(pytree.tree_map_only(Tensor, Tensor.detach, output))
         if weight is None:
             return None
         loss = checked(self._task.loss(output, batch.known()), output, "loss")
         value = loss.detach()
-        if self._recipe.soft and self.teacher is not None:
+        if self._recipe.soft and self._teacher is not None:
             loss = _between(loss, self._distance(output, soft.result()), self._recipe.soft)
         return Config(), value, self._differentiated(loss * weight)
 
@@ -175,6 +178,8 @@ class Sandwich:
         if self._recipe.distillation == "distance":
             return checked(self._task.distance(output, wanted), output, "distance")
         scores, goal = (logits(x).float() for x in (output, wanted))
+        if self._task.name == "segmentation":
+            scores, goal = scores.movedim(1, -1), goal.movedim(1, -1)
         return adaptive_divergence(scores.flatten(0, -2), goal.flatten(0, -2))
 
     def _differentiated(self, loss: Tensor) -> Sequence[Tensor | None]:

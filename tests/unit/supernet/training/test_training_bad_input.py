@@ -181,7 +181,23 @@ def test_loaders_that_give_nothing(net: SuperNet) -> None:
     assert "without samples" in refused(net, [(X[:0], Y[:0])])
     with pytest.raises(UsageError, match=r"no batch in pass 2[\s\S]*used up after one pass"):
         net.fit(iter(GOOD), steps=5)
-    assert net.fit(iter(GOOD), epochs=1).steps == 2
+    assert net.fit(iter(GOOD), steps=2).steps == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"budget": "0s"}, "budget is 0"),
+        ({"epochs": 2.5}, "epochs is 2.5"),
+        ({"n_random": 1.5}, "n_random is 1.5"),
+        ({"lr": "0.1"}, "lr is '0.1'"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0"),
+        ({"validate": 5}, "validate is a int"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
+)
+def test_settings_that_make_no_sense(net: SuperNet, setting: dict[str, Any], words: str) -> None:
+    assert words in refused(net, GOOD, **setting)
 
 
 def test_a_batch_of_one_sample_is_too_small_for_batch_norm(net: SuperNet) -> None:
