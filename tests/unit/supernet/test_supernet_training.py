@@ -161,6 +161,28 @@ def test_bad_options_are_refused(net: SuperNet) -> None:
         net.fit(TRAIN, epochs=1, steps=1)
     with pytest.raises(UsageError):
         net.fit(TRAIN, steps=1, teacher="nobody")
+    with pytest.raises(UsageError, match="not for regression"):
+        net.fit(TRAIN, steps=1, task="regression", distillation="alpha")
+
+
+def test_a_budget_covers_what_comes_after_the_last_step(net: SuperNet) -> None:
+    scored: list[int] = []
+
+    def validate(run: object) -> float:
+        """Takes an hour, and finds that the full network gets worse."""
+        scored.append(1)
+        return 0.5 if len(scored) == 1 else 0.1
+
+    hours = [0.0]
+
+    def clock() -> float:
+        hours[0] += 1
+        return hours[0] + 4 * len(scored)
+
+    result = net.fit(TRAIN, budget=1000.0, clock=clock, validate=validate)
+    assert result.stopped_by == "budget"
+    assert hours[0] + 4 * len(scored) <= 1000
+    assert result.seconds > 800
 
 
 def test_a_saved_net_comes_back_whole(net: SuperNet, trained: nn.Module, tmp_path) -> None:

@@ -132,6 +132,10 @@ def fit(
         raise UsageError("no teacher is given", fix="pass the network itself: teacher=module")
     recipe = _recipe(epochs=epochs, steps=steps, budget_s=_seconds(budget), teacher=word, **settings)
     goal = Task.of(task, loss, metric, distance)
+    if recipe.distillation == "alpha" and goal.name in {"regression", "multilabel"}:
+        raise UsageError(
+            f"the alpha-divergence is one of classes, not for {goal.name}", fix="leave distillation at 'distance'"
+        )
     file = None if checkpoint is None else Checkpoint(checkpoint)
     if file is not None:
         file.check(resume=resume)

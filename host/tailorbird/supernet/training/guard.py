@@ -22,6 +22,8 @@ from tailorbird.supernet.training.ema import copied, put, tensors
 _SLACK = 0.05  # what the full network may lose on the way, a fraction; averaging makes it good
 _BACK_OFF = 0.5
 _HALVINGS = 5  # bisection steps for the share
+#: Times that settling takes at most, in those of one score: finding statistics takes about as long.
+SCORES = 2 * (_HALVINGS + 1)
 _MOST_BACK_OFFS = 4
 
 

@@ -18,7 +18,7 @@ from tailorbird.supernet.task import Task
 from tailorbird.supernet.training.crew import Crew, can_share
 from tailorbird.supernet.training.ema import Average, copied, put, tensors
 from tailorbird.supernet.training.feed import Feed
-from tailorbird.supernet.training.guard import Guard
+from tailorbird.supernet.training.guard import SCORES, Guard
 from tailorbird.supernet.training.judge import Judge
 from tailorbird.supernet.training.optimiser import make_optimiser, peak_rate
 from tailorbird.supernet.training.precision import Precision
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tailorbird.supernet.supernet import SuperNet
 
 _CHECKS = 8  # looks at the validation data in a run
+_LARGEST_PART = 0.1  # of a budget that is kept for the end of the run
 _WINDOW = 20  # steps that the speed is taken over
 _PRIME = 1_000_003
 #: What ended a run that another rank was asked to stop.
@@ -88,9 +89,13 @@ class Run:
         self._sandwich = Sandwich(net, task, recipe, self.precision, self.optimiser, wise, ranks, self.crew)
         self._sampler = Sampler(net.space, recipe)
         self.guard: Guard | None = None
+        self._settle_s = 0.0  # what the end of the run takes
         if judge is not None:
             with self._drawing(-1):
-                self.guard = Guard(judge.full, recipe.max_drop, self.start, judge.first())
+                began, first = self._clock(), judge.first()
+                ((score_s,), *_) = ranks.gather([self._clock() - began])
+                self.guard = Guard(judge.full, recipe.max_drop, self.start, first)
+            self._settle_s = min(SCORES * score_s, _LARGEST_PART * (recipe.budget_s or 0.0))
 
     # -- the loop
 
@@ -192,16 +197,16 @@ class Run:
         """Part of the run that is done: of its steps or of its time, whichever is more."""
         done = [self.step / self.planned] if self.planned else []
         if self.recipe.budget_s:
-            done.append(self._clocked / self.recipe.budget_s)
+            done.append(self._clocked / (self.recipe.budget_s - self._settle_s))
         return min(1.0, max(done, default=0.0))
 
     def _ended(self) -> str | None:
         if self.planned is not None and self.step >= self.planned:
             return "steps"
         if self.recipe.budget_s is not None:
-            # The last check takes time as well.
+            # What comes after the last step takes time as well.
             step_s = self._clocked / self.step if self.step else 0.0
-            if self._clocked + step_s + self._check_s >= self.recipe.budget_s:
+            if self._clocked + step_s + max(self._check_s, self._settle_s) >= self.recipe.budget_s:
                 return "budget"
         return None
 
