@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ import pytest
 # Set before torch or a BLAS is imported anywhere: tests run on two cores beside real agent processes.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+# A shell starts what it runs in the background with SIGINT ignored, which every child inherits; tests send it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from tests.zoo.torchvision_schema import declare  # noqa: E402  (imports torch)
 
