@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tailorbird_agent.deploy.machine import (
@@ -174,7 +174,7 @@ def histories(draw: st.DrawFn) -> list[tuple[Deployment, Event, Deployment, Acti
     return history
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
 @given(histories())
 def test_in_any_history_generations_grow_and_only_committed_bundles_come_back(
     history: list[tuple[Deployment, Event, Deployment, Action]],
@@ -200,7 +200,7 @@ def test_in_any_history_generations_grow_and_only_committed_bundles_come_back(
             assert then.loading == now.staged
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
 @given(histories())
 def test_in_any_history_a_restart_comes_back_to_what_was_committed(
     history: list[tuple[Deployment, Event, Deployment, Action]],
