@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 from zoo.small_models import ResidualNet, VisionTransformer, randomised
@@ -27,6 +27,7 @@ from tailorbird.types import Config
 @given(
     st.lists(st.tuples(st.floats(0, 10), st.floats(0, 1)), min_size=1, max_size=12), st.floats(0, 12), st.floats(0, 12)
 )
+@example([(0.0, 0.0), (1.0, 0.0), (2.2250738585e-313, 0.0)], 0.0, 0.0)
 def test_the_curve_never_rises(points: list[tuple[float, float]], a: float, b: float) -> None:
     curve = BlendedCurve.fit(points)
     assert all(x < y for x, y in itertools.pairwise(curve.xs))

@@ -47,7 +47,8 @@ class BlendedCurve:
         ordered = sorted(points)
         begin, top = ordered[0]
         offsets = [x - begin for x, _ in ordered]
-        unit = sorted(offsets)[len(offsets) // 2] or max(offsets) or 1.0
+        # Not so small that the farthest point is out of reach of a float.
+        unit = max(sorted(offsets)[len(offsets) // 2], 1e-9 * max(offsets)) or 1.0
         pools: list[tuple[float, float, int]] = []
         for x, y in ordered:
             pools.append((_compressed(x - begin, unit), y, 1))
