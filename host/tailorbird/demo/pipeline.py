@@ -144,6 +144,11 @@ class Demo:
                 steps=plan.tuning_steps,
                 budget_s=plan.tuning_limit_s,
                 lr=plan.tuning_lr,
+                # A run of a hundred steps has no time for a curriculum: every subnet takes part from the start.
+                ratios=(),
+                sampling="independent",
+                n_random=1,
+                teacher="in-place",
                 seed=self.workspace.settings.seed,
             )
             network, document = train(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tailorbird.supernet.training.ema import copied, put, tensors
 
-_SLACK = 0.05  # what the full network may lose on the way, a fraction; averaging makes it good
+_SLACK = 0.2  # what the full network may lose on the way, a fraction; averaging makes it good
 _BACK_OFF = 0.5
 _HALVINGS = 5  # bisection steps for the share
 #: Times that settling takes at most, in those of one score: finding statistics takes about as long.
@@ -48,7 +48,8 @@ class Guard:
         """Measure at a point of the run, 0 to 1, and back off if need be. Returns the score."""
         now = self.score()
         self.seen.append((share, now))
-        bound = self.max_drop + _SLACK
+        # Early on rates are high and averages lag behind: only what has diverged backs off then.
+        bound = self.max_drop + max(_SLACK, 1 - 2 * share)
         if not self.before - now <= bound and self.backed_off < _MOST_BACK_OFFS:  # a score of nan is a loss too
             self.rate *= _BACK_OFF
             self.weight /= _BACK_OFF
