@@ -30,8 +30,8 @@ from tailorbird.types import Config
 @example([(0.0, 0.0), (1.0, 0.0), (2.2250738585e-313, 0.0)], 0.0, 0.0)
 def test_the_curve_never_rises(points: list[tuple[float, float]], a: float, b: float) -> None:
     curve = BlendedCurve.fit(points)
-    assert all(x < y for x, y in itertools.pairwise(curve.xs))
-    assert all(x > y for x, y in itertools.pairwise(curve.ys))
+    assert all(x < y for x, y in itertools.pairwise(curve.isotonic.xs))
+    assert all(x > y for x, y in itertools.pairwise(curve.isotonic.ys))
     low, high = sorted((a, b))
     assert curve(low) >= curve(high) - 1e-12
 
@@ -39,6 +39,12 @@ def test_the_curve_never_rises(points: list[tuple[float, float]], a: float, b: f
 def test_the_isotonic_curve_goes_through_falling_points() -> None:
     curve = DecreasingCurve.fit([(0, 0.9), (1, 0.7), (2, 0.3)])
     assert [curve(x) for x in (0, 0.5, 1, 2, 4)] == pytest.approx([0.9, 0.8, 0.7, 0.3, 0.15])
+
+
+def test_the_isotonic_curve_pools_points_that_rise_and_decays_beyond_the_last_point() -> None:
+    curve = DecreasingCurve.fit([(0, 0.9), (1, 0.3), (3, 0.5)], floor=0.2)
+    assert (curve.xs, curve.ys) == ((0, 2), (0.9, 0.4))
+    assert [curve(x) for x in (2, 2.5, 3, 6)] == pytest.approx([0.4, 0.4, 0.4, 0.3])
 
 
 def test_the_curve_goes_near_falling_points_and_ranks_what_lies_between_and_beyond() -> None:

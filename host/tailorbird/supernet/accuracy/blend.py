@@ -8,7 +8,6 @@ cubic curve, for ResNet-20 and ResNet-32 on CIFAR-10: 4.4 points through ten sub
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,24 +15,22 @@ from typing import Any
 
 import numpy as np
 
+from tailorbird.supernet.accuracy.curve import DecreasingCurve
+
 _SHAPES = np.geomspace(0.4, 5.0, 24)
 _SCALES = np.geomspace(0.1, 10.0, 40)  # of the widest point
 
 
 @dataclass(frozen=True, slots=True)
 class BlendedCurve:
-    """Strictly falling from (begin, top) towards `floor`, over t = log(1 + (x - begin) / unit).
+    """Strictly falling from (begin, top) towards the floor of `isotonic`, over t = log(1 + (x - begin) / unit).
 
-    xs rise, ys fall, both strictly: the knots of the isotonic half, linear in t. end: x of the last point. scale,
-    shape: of the exponential half, floor + (top - floor) exp(-(t / scale) ** shape).
+    isotonic: the free half, over t. scale, shape: of the other, floor + (top - floor) exp(-(t / scale) ** shape).
     """
 
-    xs: tuple[float, ...]
-    ys: tuple[float, ...]
+    isotonic: DecreasingCurve
     begin: float
-    end: float
     top: float
-    floor: float
     unit: float
     scale: float
     shape: float
@@ -49,56 +46,22 @@ class BlendedCurve:
         offsets = [x - begin for x, _ in ordered]
         # Not so small that the farthest point is out of reach of a float.
         unit = max(sorted(offsets)[len(offsets) // 2], 1e-9 * max(offsets)) or 1.0
-        pools: list[tuple[float, float, int]] = []
-        for x, y in ordered:
-            pools.append((_compressed(x - begin, unit), y, 1))
-            while len(pools) > 1 and (pools[-2][1] <= pools[-1][1] or pools[-2][0] >= pools[-1][0]):
-                (x1, y1, n1), (x2, y2, n2) = pools[-2:]
-                count = n1 + n2
-                pools[-2:] = [((x1 * n1 + x2 * n2) / count, (y1 * n1 + y2 * n2) / count, count)]
-        heights = [y for _, y in ordered]
-        bottom = min(floor, min(heights) - 0.05 * (max(heights) - min(heights)))
-        scale, shape = _exponential([_compressed(x, unit) for x in offsets], [y for _, y in ordered], bottom)
-        knots: list[tuple[float, float]] = []
-        for t, y, _ in pools:
-            x = begin + unit * math.expm1(t)
-            if not knots or x > knots[-1][0]:
-                knots.append((x, y))
-        return cls(
-            tuple(x for x, _ in knots),
-            tuple(y for _, y in knots),
-            begin,
-            ordered[-1][0],
-            top,
-            bottom,
-            unit,
-            scale,
-            shape,
-        )
+        ts, ys = [_compressed(x, unit) for x in offsets], [y for _, y in ordered]
+        bottom = min(floor, min(ys) - 0.05 * (max(ys) - min(ys)))
+        isotonic = DecreasingCurve.fit(list(zip(ts, ys, strict=True)), bottom)
+        return cls(isotonic, begin, top, unit, *_exponential(ts, ys, bottom))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> BlendedCurve:
         """A curve from its fields as JSON holds them."""
-        numbers = {name: float(value) for name, value in data.items() if name not in {"xs", "ys"}}
-        return cls(tuple(map(float, data["xs"])), tuple(map(float, data["ys"])), **numbers)
+        numbers = {name: float(value) for name, value in data.items() if name != "isotonic"}
+        return cls(DecreasingCurve.from_json(data["isotonic"]), **numbers)
 
     def __call__(self, x: float) -> float:
         """Height of the curve; before its beginning that of the beginning."""
-        t = _compressed(max(0.0, x - self.begin), self.unit)
-        falling = self.floor + (self.top - self.floor) * math.exp(-((t / self.scale) ** self.shape))
-        return (self._isotonic(t) + falling) / 2
-
-    def _isotonic(self, t: float) -> float:
-        """Linear between knots; beyond the last point it falls as 1/t towards the floor."""
-        knots = [_compressed(x - self.begin, self.unit) for x in self.xs]
-        if t <= knots[0]:
-            return self.ys[0]
-        if t >= knots[-1]:
-            end = _compressed(self.end - self.begin, self.unit)
-            return self.floor + max(0.0, self.ys[-1] - self.floor) * min(1.0, end / t)
-        right = bisect.bisect_right(knots, t)
-        share = (t - knots[right - 1]) / (knots[right] - knots[right - 1])
-        return self.ys[right - 1] + share * (self.ys[right] - self.ys[right - 1])
+        t, floor = _compressed(max(0.0, x - self.begin), self.unit), self.isotonic.floor
+        falling = floor + (self.top - floor) * math.exp(-((t / self.scale) ** self.shape))
+        return (self.isotonic(t) + falling) / 2
 
 
 def left_out_error(points: Sequence[tuple[float, float]]) -> float:
