@@ -27,7 +27,7 @@ T = TypeVar("T")
 class Crew:
     """Runs jobs on up to `size` threads, each with its share of torch's own. Use it as a context.
 
-    Gradients are those of jobs done one by one, whatever the number of threads.
+    Gradients are those of jobs done one by one, each with as many threads as it has here.
     """
 
     def __init__(self, size: int) -> None:

@@ -162,7 +162,7 @@ class Run:
         recipe = self.recipe
         rate = self._peak * factor(share, recipe.warm_up) * (self.guard.rate if self.guard else 1.0)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate * group.get("scale", 1.0)
+            group["lr"] = rate
         mine, samples = self.ranks.share(batch)
         full = self.step % recipe.full_every == 0
         with self._drawing(self.step, self.ranks.rank):
