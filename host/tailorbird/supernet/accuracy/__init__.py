@@ -4,8 +4,9 @@ from tailorbird.supernet.accuracy.additive import Additive, Factor, Pair
 from tailorbird.supernet.accuracy.anchors import choose_anchors
 from tailorbird.supernet.accuracy.blend import BlendedCurve
 from tailorbird.supernet.accuracy.build import accuracy_table
-from tailorbird.supernet.accuracy.confirm import Confirmed, confirm
+from tailorbird.supernet.accuracy.confirm import confirm
 from tailorbird.supernet.accuracy.curve import DecreasingCurve
+from tailorbird.supernet.accuracy.evaluation import Evaluation
 from tailorbird.supernet.accuracy.measure import accuracy, evaluating
 from tailorbird.supernet.accuracy.table import AccuracyTable, Anchor, Provenance
 
@@ -14,8 +15,8 @@ __all__ = [
     "Additive",
     "Anchor",
     "BlendedCurve",
-    "Confirmed",
     "DecreasingCurve",
+    "Evaluation",
     "Factor",
     "Pair",
     "Provenance",

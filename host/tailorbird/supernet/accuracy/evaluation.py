@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tailorbird.supernet.accuracy.measure import accuracy
-from tailorbird.supernet.recalibrate import recalibrate
+import torch
+
+from tailorbird.supernet.accuracy.evaluator import Evaluator, Judged
+from tailorbird.supernet.accuracy.memory import Memory
+from tailorbird.supernet.accuracy.samples import Samples
+from tailorbird.supernet.recalibrate import has_batch_norm
 from tailorbird.supernet.task import Task
 from tailorbird.types import Config
 
@@ -52,35 +58,50 @@ def evaluate(
 ) -> Evaluations:
     """Recalibrate and evaluate subnets one by one, each distinct one once. The net is left as it was.
 
-    validation: (inputs, labels), read once for each subnet, so a list or a DataLoader that does not shuffle;
-    recalibration: where batch_norm statistics come from (default: validation; labels are not read). images: how many
-    of validation count; on_progress: called with (done, all).
+    validation: (inputs, labels), read once; recalibration: where batch_norm statistics come from (default: validation;
+    labels are not read). images: how many of validation count; on_progress: called with (done, all).
 
     Raises: UsageError when a loader is empty or gives no labels, or a configuration is invalid.
     """
     begin = time.monotonic()
-    chosen = list(dict.fromkeys(net.space.canonical(config) for config in configs))
-    source = validation if recalibration is None else recalibration
-    found = []
-    for place, config in enumerate(chosen):
-        found.append(Evaluation(config, _measured(net, config, validation, source, images, recalibration_images, task)))
-        if on_progress is not None:
-            on_progress(place + 1, len(chosen))
-    return Evaluations(tuple(found), time.monotonic() - begin)
+    found = judge_all(
+        net,
+        configs,
+        validation,
+        task=Task.of(task),
+        recalibration=recalibration,
+        recalibration_images=recalibration_images,
+        images=images,
+        on_progress=on_progress,
+    )
+    return Evaluations(tuple(Evaluation(one.config, one.accuracy) for one in found), time.monotonic() - begin)
 
 
-def _measured(
+def judge_all(
     net: SuperNet,
-    config: Config,
-    validation: Iterable[Any],
-    source: Iterable[Any],
-    images: int | None,
+    configs: Iterable[Config],
+    loader: Iterable[Any],
+    *,
+    task: Task,
+    recalibration: Iterable[Any] | None,
     recalibration_images: int,
-    task: str | Task,
-) -> float:
-    before = net.statistics(config)
-    try:
-        recalibrate(net, config, source, recalibration_images)
-        return accuracy(net, config, validation, images, task)
-    finally:
-        net.set_statistics(config, before)
+    images: int | None,
+    workers: int | None = None,
+    cache: str | Path | None = None,
+    adopted: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Judged]:
+    """Every distinct subnet, recalibrated and judged on up to `images` held-out samples; see Evaluator for the rest.
+
+    Raises: UsageError; EnvironmentFaultError when worker processes die.
+    """
+    chosen = list(dict.fromkeys(net.space.canonical(config) for config in configs))
+    with torch.random.fork_rng():  # loaders draw from the global generator
+        held = Samples.of(net, loader, images, "evaluate")
+        source = None
+        if recalibration is not None and has_batch_norm(net):
+            source = Samples.of(net, recalibration, recalibration_images, "recalibrate on")
+    evaluator = replace(Evaluator.of(net, task, held, source, recalibration_images), adopted=adopted)
+    done = itertools.count(1)
+    report = on_progress or (lambda _done, _all: None)
+    return evaluator.all(chosen, Memory.of(net, task, cache), workers, lambda: report(next(done), len(chosen)))

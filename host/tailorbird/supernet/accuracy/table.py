@@ -16,7 +16,8 @@ from tailorbird.supernet.accuracy.additive import Additive, Factor, Pair
 from tailorbird.supernet.accuracy.agenda import Change
 from tailorbird.supernet.accuracy.answers import Answers
 from tailorbird.supernet.accuracy.blend import BlendedCurve
-from tailorbird.supernet.accuracy.confirm import Confirmed, confirm
+from tailorbird.supernet.accuracy.confirm import confirm
+from tailorbird.supernet.accuracy.evaluation import Evaluation
 from tailorbird.supernet.space import SearchSpace
 from tailorbird.supernet.task import Task
 from tailorbird.types import Config
@@ -104,7 +105,7 @@ class AccuracyTable:
 
     def confirm(
         self, net: SuperNet, candidates: Sequence[Config], loader: Iterable[Any], **options: Any
-    ) -> tuple[Confirmed, ...]:
+    ) -> tuple[Evaluation, ...]:
         """Recalibrate and evaluate the candidates of a search by this table's task; see `confirm.confirm`."""
         chosen: dict[str, Any] = {"task": self.model.task} | options
         return confirm(net, candidates, loader, **chosen)
