@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tailorbird_agent import wire
+from tailorbird_agent.bench import FIGURE_NAMES
 from tailorbird_agent.benching import Bench
 from tailorbird_agent.deploy.models import Models
 from tailorbird_agent.deploy.plan import available_policies
 from tailorbird_agent.errors import RequestError
 from tailorbird_agent.events import EventLog
 from tailorbird_agent.handlers import Context
-from tailorbird_agent.hardware import Card
+from tailorbird_agent.hardware import Card, read_power_mode
+from tailorbird_agent.hardware.tree import Tree
 from tailorbird_agent.idempotency import Replies
 from tailorbird_agent.lease import Leases
 from tailorbird_agent.sensing import Sensing
@@ -225,6 +227,8 @@ class AgentService(api_grpc.AgentServiceServicer):
             uptime=wire.duration(time.monotonic() - self._started_s),
             sandbox=parts.models.sandbox(),
             last_event_sequence=parts.events.last_sequence,
+            power_mode=await asyncio.to_thread(read_power_mode, Tree()),
+            benchmarks=FIGURE_NAMES,
         )
 
     async def _once(self, method: str, request: Any, act: Callable[[], Coroutine[Any, Any, Reply]]) -> Reply:

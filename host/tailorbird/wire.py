@@ -196,6 +196,8 @@ def status_from(message: agent_pb.GetStatusResponse) -> AgentStatus:
         uptime_s=message.uptime.seconds + message.uptime.nanos / 1e9,
         sandbox=tuple(message.sandbox),
         last_event=message.last_event_sequence,
+        power_mode=message.power_mode,
+        benchmarks=tuple(message.benchmarks),
     )
 
 

@@ -6,7 +6,8 @@ names the file that was tried; it is never 0.
 
 from tailorbird_agent.hardware.cache import Cache
 from tailorbird_agent.hardware.card import Card, read_card
+from tailorbird_agent.hardware.power_mode import read_power_mode
 from tailorbird_agent.hardware.reading import Reading, Sensors
 from tailorbird_agent.hardware.sensors import SensorReader
 
-__all__ = ["Cache", "Card", "Reading", "SensorReader", "Sensors", "read_card"]
+__all__ = ["Cache", "Card", "Reading", "SensorReader", "Sensors", "read_card", "read_power_mode"]

@@ -76,6 +76,7 @@ class MeasurementTable:
             subject_sha256=_sha256(key.subject),
             mode=key.mode,
             threads=key.threads,
+            context=key.context,
             label=measurement.label,
             wall_us=list(measurement.wall_us),
             cpu_us=list(measurement.cpu_us),
@@ -94,7 +95,9 @@ def _sha256(text: str) -> str:
 
 
 def _key(row: MeasurementRow) -> MeasurementKey:
-    return MeasurementKey(row.device, row.runtime, row.runtime_version, row.kind, row.subject, row.mode, row.threads)
+    return MeasurementKey(
+        row.device, row.runtime, row.runtime_version, row.kind, row.subject, row.mode, row.threads, row.context
+    )
 
 
 def _measurement(row: MeasurementRow) -> Measurement:

@@ -25,7 +25,8 @@ class MeasurementKey:
     """What was measured where and how: two measurements with one key may stand for each other.
 
     kind: kernel | subnet | figure; subject: canonical text that identifies it (a KernelSpec's or Config's JSON,
-    a micro-benchmark's name); mode: the timing protocol's.
+    a micro-benchmark's name); mode: the timing protocol's; context: what else it depends on (Device.context): with
+    another kernel or power mode the device is measured anew.
     """
 
     device: str
@@ -35,6 +36,7 @@ class MeasurementKey:
     subject: str
     mode: str
     threads: int = 1
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)

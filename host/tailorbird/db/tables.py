@@ -90,6 +90,7 @@ class MeasurementRow(Table):
     subject_sha256: Mapped[str] = mapped_column(String(64))
     mode: Mapped[str] = mapped_column(String(32))
     threads: Mapped[int]
+    context: Mapped[str]
     label: Mapped[str]
     wall_us: Mapped[list[Any]]
     cpu_us: Mapped[list[Any]]

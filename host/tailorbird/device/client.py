@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tailorbird import wire
 from tailorbird.device.address import Address
 from tailorbird.device.blobs import Progress, upload
+from tailorbird.device.context import context_of
 from tailorbird.device.lease import Lease, LeaseBook
 from tailorbird.device.measure import OnResult, measure
 from tailorbird.device.transport import Transport
@@ -59,6 +60,7 @@ class Device:
         self._transport = transport
         self._card = card
         self._book = book
+        self._context: str | None = None
 
     @classmethod
     def connect(cls, address: str | Path, *, timeout_s: float = 5.0, book: LeaseBook | None = None) -> Self:
@@ -118,6 +120,17 @@ class Device:
     def sensors(self) -> Sensors:
         """Sensor readings now."""
         return self.status().sensors
+
+    @property
+    def context(self) -> str:
+        """What measurements on this device depend on beside the runtime: its kernel and its power mode.
+
+        Read once for each connection. A device with another context is measured anew: nothing is mixed.
+        """
+        if self._context is None:
+            status = self.status()
+            self._context = context_of(status.card, status.power_mode)
+        return self._context
 
     def watch_status(self, interval_s: float = 1.0) -> Iterator[AgentStatus]:
         """Snapshots at the interval, without end: close the iterator to stop."""

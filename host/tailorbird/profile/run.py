@@ -89,6 +89,7 @@ class Profiler(Generic[_Subject]):
             subject=self.subject(item),
             mode=self.protocol.mode,
             threads=self.protocol.threads,
+            context=self.device.context,
         )
 
 

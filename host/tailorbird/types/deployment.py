@@ -73,6 +73,8 @@ class AgentStatus:
     uptime_s: float
     sandbox: tuple[str, ...]
     last_event: int
+    power_mode: str = ""  # governor, boost and the like; "" when the kernel does not tell
+    benchmarks: tuple[str, ...] = ()  # names that benchmark() takes
 
 
 @dataclass(frozen=True, slots=True)

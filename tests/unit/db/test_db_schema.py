@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
-from tailorbird.db import Store
+from tailorbird.db import MeasurementKey, Store
 from tailorbird.db.engine import HEAD, parse_url
 from tailorbird.db.tables import Table
 from tailorbird.errors import EnvironmentFaultError
@@ -76,7 +79,8 @@ def test_an_up_to_date_store_opens_without_the_migration_machinery(tmp_path: Pat
     Store(tmp_path / "s.db").close()
     program = f"""
 import sys
-from tailorbird.db import Store
+from dataclasses import replace
+from tailorbird.db import MeasurementKey, Store
 Store({str(tmp_path / "s.db")!r}).close()
 assert "alembic" not in sys.modules
 """
@@ -87,3 +91,26 @@ def test_a_password_is_never_shown():
     with pytest.raises(EnvironmentFaultError) as caught:
         Store("postgresql://me:hunter2@/x?host=/nonexistent")
     assert "hunter2" not in str(caught.value)
+
+
+def test_measurements_of_the_first_schema_are_kept_without_a_context(tmp_path: Path):
+    location = tmp_path / "old.db"
+    config = Config()
+    config.set_main_option("script_location", str(Path(sys.modules["tailorbird.db"].__file__).parent / "migrations"))
+    engine = create_engine(parse_url(location))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        fields = {"device": "a", "runtime": "r", "runtime_version": "1", "kind": "kernel", "subject": "s", "mode": "m"}
+        fields |= {"subject_sha256": hashlib.sha256(b"s").hexdigest(), "threads": 1, "label": "", "wall_us": "[2.0]"}
+        fields |= {"cpu_us": "[1.0]", "verdict": "ok", "verdict_reason": "", "error": "", "environment": "{}"}
+        fields |= {"unit": "", "measured": "2026-01-01 00:00:00"}
+        names = ", ".join(fields)
+        connection.execute(text(f"INSERT INTO measurements ({names}) VALUES (:{', :'.join(fields)})"), fields)
+    engine.dispose()
+    key = MeasurementKey("a", "r", "1", "kernel", "s", "m")
+    with Store(location) as store:
+        found = store.measurements.find(key)
+        assert found is not None
+        assert found.cpu_us == (1.0,)
+        assert store.measurements.find(replace(key, context="kernel=7")) is None

@@ -77,6 +77,7 @@ class TestMeasurements:
             {"subject": "x"},
             {"mode": "m"},
             {"threads": 2},
+            {"context": "kernel=7"},
         ],
     )
     def test_no_part_of_the_key_may_differ(self, store: Store, change):

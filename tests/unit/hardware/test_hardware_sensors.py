@@ -15,7 +15,8 @@ from hardware_trees import (
     x86_cpuinfo,
 )
 
-from tailorbird_agent.hardware import SensorReader
+from tailorbird_agent.hardware import SensorReader, read_power_mode
+from tailorbird_agent.hardware.tree import Tree
 
 
 def read(root):
@@ -242,3 +243,13 @@ def test_a_read_takes_less_than_five_milliseconds_of_cpu():
         reader.read()
         spent.append(time.thread_time() - start)
     assert min(spent) < 5e-3
+
+
+def test_the_power_mode_names_what_the_kernel_tells_and_nothing_else(tmp_path):
+    assert read_power_mode(Tree(tmp_path)) == ""
+    cpus = "/sys/devices/system/cpu"
+    files = {f"{cpus}/cpu{core}/cpufreq/scaling_governor": f"{name}\n" for core, name in enumerate(["schedutil"] * 2)}
+    write_tree(tmp_path, files | {f"{cpus}/cpufreq/boost": "1\n", "/var/lib/nvpmodel/status": "pmode:0002 \n"})
+    assert read_power_mode(Tree(tmp_path)) == "governor=schedutil boost=1 nvpmodel=pmode:0002"
+    write_tree(tmp_path, {f"{cpus}/cpu1/cpufreq/scaling_governor": "performance\n"})
+    assert read_power_mode(Tree(tmp_path)).startswith("governor=performance+schedutil ")

@@ -95,7 +95,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("card", "readings", "deployments", "lease", "uptime", "sandbox", "last_event_sequence")
+    __slots__ = ("card", "readings", "deployments", "lease", "uptime", "sandbox", "last_event_sequence", "power_mode", "benchmarks")
     CARD_FIELD_NUMBER: _ClassVar[int]
     READINGS_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +103,8 @@ class GetStatusResponse(_message.Message):
     UPTIME_FIELD_NUMBER: _ClassVar[int]
     SANDBOX_FIELD_NUMBER: _ClassVar[int]
     LAST_EVENT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    POWER_MODE_FIELD_NUMBER: _ClassVar[int]
+    BENCHMARKS_FIELD_NUMBER: _ClassVar[int]
     card: _device_pb2.DeviceCard
     readings: _containers.RepeatedCompositeFieldContainer[_device_pb2.Reading]
     deployments: _containers.RepeatedCompositeFieldContainer[Deployment]
@@ -110,7 +112,9 @@ class GetStatusResponse(_message.Message):
     uptime: _duration_pb2.Duration
     sandbox: _containers.RepeatedScalarFieldContainer[str]
     last_event_sequence: int
-    def __init__(self, card: _Optional[_Union[_device_pb2.DeviceCard, _Mapping]] = ..., readings: _Optional[_Iterable[_Union[_device_pb2.Reading, _Mapping]]] = ..., deployments: _Optional[_Iterable[_Union[Deployment, _Mapping]]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., sandbox: _Optional[_Iterable[str]] = ..., last_event_sequence: _Optional[int] = ...) -> None: ...
+    power_mode: str
+    benchmarks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, card: _Optional[_Union[_device_pb2.DeviceCard, _Mapping]] = ..., readings: _Optional[_Iterable[_Union[_device_pb2.Reading, _Mapping]]] = ..., deployments: _Optional[_Iterable[_Union[Deployment, _Mapping]]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., sandbox: _Optional[_Iterable[str]] = ..., last_event_sequence: _Optional[int] = ..., power_mode: _Optional[str] = ..., benchmarks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchStatusRequest(_message.Message):
     __slots__ = ("interval",)
@@ -193,18 +197,22 @@ class RunBenchmarkResponse(_message.Message):
     def __init__(self, figures: _Optional[_Iterable[_Union[BenchmarkFigure, _Mapping]]] = ...) -> None: ...
 
 class MeasureModulesRequest(_message.Message):
-    __slots__ = ("fencing_token", "candidates", "protocol", "runtime_blobs", "candidate_timeout")
+    __slots__ = ("fencing_token", "candidates", "protocol", "runtime_blobs", "candidate_timeout", "interleaved", "seed")
     FENCING_TOKEN_FIELD_NUMBER: _ClassVar[int]
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     RUNTIME_BLOBS_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    INTERLEAVED_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
     fencing_token: int
     candidates: _containers.RepeatedCompositeFieldContainer[_measurement_pb2.Candidate]
     protocol: _measurement_pb2.TimingProtocol
     runtime_blobs: _containers.RepeatedCompositeFieldContainer[_bundle_pb2.RuntimeBlob]
     candidate_timeout: _duration_pb2.Duration
-    def __init__(self, fencing_token: _Optional[int] = ..., candidates: _Optional[_Iterable[_Union[_measurement_pb2.Candidate, _Mapping]]] = ..., protocol: _Optional[_Union[_measurement_pb2.TimingProtocol, _Mapping]] = ..., runtime_blobs: _Optional[_Iterable[_Union[_bundle_pb2.RuntimeBlob, _Mapping]]] = ..., candidate_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    interleaved: bool
+    seed: int
+    def __init__(self, fencing_token: _Optional[int] = ..., candidates: _Optional[_Iterable[_Union[_measurement_pb2.Candidate, _Mapping]]] = ..., protocol: _Optional[_Union[_measurement_pb2.TimingProtocol, _Mapping]] = ..., runtime_blobs: _Optional[_Iterable[_Union[_bundle_pb2.RuntimeBlob, _Mapping]]] = ..., candidate_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., interleaved: bool = ..., seed: _Optional[int] = ...) -> None: ...
 
 class MeasureModulesResponse(_message.Message):
     __slots__ = ("index", "measurement")

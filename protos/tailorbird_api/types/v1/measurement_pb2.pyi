@@ -70,7 +70,7 @@ class Candidate(_message.Message):
     def __init__(self, kind: _Optional[_Union[ModuleKind, str]] = ..., sha256: _Optional[str] = ..., args: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., label: _Optional[str] = ...) -> None: ...
 
 class Measurement(_message.Message):
-    __slots__ = ("label", "wall_us", "cpu_us", "verdict", "verdict_reason", "error", "environment")
+    __slots__ = ("label", "wall_us", "cpu_us", "verdict", "verdict_reason", "error", "environment", "delay_us", "blocks")
     class EnvironmentEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +85,8 @@ class Measurement(_message.Message):
     VERDICT_REASON_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    DELAY_US_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
     label: str
     wall_us: _containers.RepeatedScalarFieldContainer[float]
     cpu_us: _containers.RepeatedScalarFieldContainer[float]
@@ -92,4 +94,6 @@ class Measurement(_message.Message):
     verdict_reason: str
     error: str
     environment: _containers.ScalarMap[str, str]
-    def __init__(self, label: _Optional[str] = ..., wall_us: _Optional[_Iterable[float]] = ..., cpu_us: _Optional[_Iterable[float]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., verdict_reason: _Optional[str] = ..., error: _Optional[str] = ..., environment: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    delay_us: _containers.RepeatedScalarFieldContainer[float]
+    blocks: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, label: _Optional[str] = ..., wall_us: _Optional[_Iterable[float]] = ..., cpu_us: _Optional[_Iterable[float]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., verdict_reason: _Optional[str] = ..., error: _Optional[str] = ..., environment: _Optional[_Mapping[str, str]] = ..., delay_us: _Optional[_Iterable[float]] = ..., blocks: _Optional[_Iterable[int]] = ...) -> None: ...
