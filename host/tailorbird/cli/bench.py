@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tailorbird.cli.loadgen import drive
 from tailorbird.cli.screen import NOISY, DeviceOption, JsonOption, Screen, Table
+from tailorbird.config import parse_us
 from tailorbird.errors import UsageError
 from tailorbird.types import QUICK, STANDARD, Figure, Verdict
 from tailorbird.units import significant
@@ -48,6 +51,19 @@ def bench(
     *,
     device: DeviceOption = "local",
     mode: Annotated[str, typer.Option("--mode", help="quick or standard.")] = QUICK.mode,
+    loadgen: Annotated[
+        bool, typer.Option("--loadgen", help="Let MLPerf LoadGen ask a served model instead (extra `loadgen`).")
+    ] = False,
+    scenario: Annotated[str, typer.Option("--scenario", help="LoadGen: SingleStream or Server.")] = "SingleStream",
+    model: Annotated[
+        str | None, typer.Option("--model", help="LoadGen: which model; the only one deployed by default.")
+    ] = None,
+    rung: Annotated[str, typer.Option("--rung", help="LoadGen: pin a rung instead of asking the policy.")] = "",
+    rate: Annotated[float, typer.Option("--rate", min=0.1, help="LoadGen Server: queries per second.")] = 20.0,
+    slo: Annotated[
+        str | None, typer.Option("--slo", help="LoadGen Server: deadline, e.g. 25ms; by default the deployment's.")
+    ] = None,
+    logs: Annotated[Path | None, typer.Option("--logs", metavar="DIR", help="LoadGen: keep its own logs here.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the device's micro-benchmarks under a lease. Exit 5 when a figure is flagged."""
@@ -56,6 +72,20 @@ def bench(
     screen = Screen(as_json=as_json)
     if mode not in _MODES:
         raise UsageError(f"there is no mode {mode!r}", fix=f"use {' or '.join(_MODES)}")
+    if loadgen:
+        slo_us = None if slo is None else parse_us(slo)
+        drive(
+            screen,
+            device,
+            _MODES[mode],
+            model=model,
+            scenario=scenario,
+            rate_hz=rate,
+            slo_us=slo_us,
+            rung=rung,
+            logs=logs,
+        )
+        return
     with screen.busy(f"Benchmarking {device}"), Devices()[device] as board:
         figures = tuple(_figure(figure) for figure in board.benchmark(names or (), _MODES[mode]))
         result = BenchResult(board.name, board.card.cpu_model, mode, figures)

@@ -83,7 +83,7 @@ def run(
         screen.busy(f"Asking {device}") as progress,
         workspace.device(device) as board,
     ):
-        name = model or _only_model(board.deployments(), device)
+        name = model or only_model(board.deployments(), device)
         if policy is not None or slo_us is not None:
             board.set_policy(name, policy or "", slo_us)
         deployed = board.deployment(name)
@@ -172,7 +172,8 @@ def _decision(event: Event) -> Decision:
     return Decision(event.sequence, moment, event.kind, event.model, event.message, event.details)
 
 
-def _only_model(deployments: list[Deployment], device: str) -> str:
+def only_model(deployments: list[Deployment], device: str) -> str:
+    """The one model a device serves. Raises DeviceError when there is none, or a choice."""
     serving = [d.model for d in deployments if d.active]
     if len(serving) != 1:
         raise DeviceError(
