@@ -56,6 +56,12 @@ class MeasurementTable:
                         found[_key(row)] = _measurement(row)
         return found
 
+    def newest(self, kind: str) -> dict[MeasurementKey, Measurement]:
+        """The newest measurement under every key of a kind, in the order in which the keys were first measured."""
+        query = select(MeasurementRow).where(MeasurementRow.kind == kind).order_by(MeasurementRow.id)
+        with self._sessions.begin() as session:
+            return {_key(row): _measurement(row) for row in session.scalars(query)}
+
     def figures(self, device: str) -> tuple[Figure, ...]:
         """The newest value of each micro-benchmark of a device, by name."""
         newest: dict[str, Figure] = {}

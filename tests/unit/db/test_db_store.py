@@ -84,6 +84,20 @@ class TestMeasurements:
         store.measurements.add(KEY, GOOD)
         assert store.measurements.find(replace(KEY, **change)) is None
 
+    def test_the_newest_answers_even_when_the_clock_was_set_back(self, store: Store, clock):
+        store.measurements.add(KEY, GOOD)
+        clock.advance(-3600)
+        newer = replace(GOOD, cpu_us=(9.0,))
+        store.measurements.add(KEY, newer)
+        assert store.measurements.find(KEY) == newer
+        assert store.measurements.newest("kernel") == {KEY: newer}
+
+    def test_all_of_a_kind_are_listed(self, store: Store):
+        subnet = replace(KEY, kind="subnet", threads=2)
+        store.measurements.add_all([(KEY, GOOD), (subnet, GOOD), (subnet, replace(GOOD, cpu_us=(7.0,)))])
+        found = store.measurements.newest("subnet")
+        assert {key: m.cpu_us for key, m in found.items()} == {subnet: (7.0,)}
+
     def test_many_keys_are_looked_up_at_once(self, store: Store):
         keys = [replace(KEY, subject=f"s{number}") for number in range(1200)]
         store.measurements.add_all((key, replace(GOOD, label=key.subject)) for key in keys)
