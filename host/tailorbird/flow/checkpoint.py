@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tailorbird.cache import StageResult
 from tailorbird.errors import InterruptedRunError, UsageError
 from tailorbird.flow.workspace import Workspace
 from tailorbird.supernet.training import FitResult
@@ -85,7 +86,19 @@ class Checkpoint:
                 fix="give the same command again with --resume to go on",
             )
 
-    def done(self) -> None:
-        """The run is over and its result safe."""
+    def built(
+        self, workspace: Workspace, stage: str, inputs: Mapping[str, Any], build: Callable[[Path], None]
+    ) -> StageResult:
+        """The result of a stage: found, or made by `build`, whose run this checkpoint is of.
+
+        Raises:
+            UsageError: see check; besides, what `build` raises.
+        """
+        found = workspace.cache.find(stage, inputs)
+        if found is not None:
+            return found
+        self.check()
+        result = workspace.cache.run(stage, inputs, build)
         if self.own and self.path is not None:
             self.path.unlink(missing_ok=True)
+        return result

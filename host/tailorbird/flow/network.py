@@ -75,9 +75,10 @@ class Network:
         (folder / "atlas.json").write_text(dump_document(atlas), encoding="utf-8")
         self.net.save(folder / _CHECKPOINT)
 
-    def reopened(self, result: StageResult) -> Network:
-        """The same network as an artifact made from it holds it."""
-        return replace(self, net=_load(result.folder, self.net.weights, self.document), result=result)
+    def after(self, result: StageResult) -> Network:
+        """The same network as a stage that changes it in place left it; read from the artifact where that was found."""
+        net = _load(result.folder, self.net.weights, self.document) if result.hit else self.net
+        return replace(self, net=net, result=result)
 
     def trained_on(self, data: str | None) -> Network:
         """The same network with the name of its data."""

@@ -145,15 +145,9 @@ def tune_subnet(
         if ladder is not None:
             _write_ladder(network.result.folder, folder, ladder, rung, document.after)
 
-    result = workspace.cache.find(_STAGE, inputs)
-    if result is None:
-        run.check()
-        result = workspace.cache.run(_STAGE, inputs, build)
-        run.done()
-    else:
-        network = network.reopened(result)
+    result = run.built(workspace, _STAGE, inputs, build)
     document = read_document(result.folder, "subnet.json", SubnetDocument, SUBNET_SCHEMA, made_by="tailorbird train")
-    return replace(network, result=result), document
+    return network.after(result), document
 
 
 def load_subnet(folder: Path) -> GraphModule:

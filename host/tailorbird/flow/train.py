@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -113,17 +113,11 @@ def train(
         network.write(folder)
         (folder / "training.json").write_text(dump_document(document, indent=1), encoding="utf-8")
 
-    result = workspace.cache.find(_STAGE, inputs)
-    if result is None:
-        run.check()
-        result = workspace.cache.run(_STAGE, inputs, build)
-        run.done()
-    else:
-        network = network.reopened(result)
+    result = run.built(workspace, _STAGE, inputs, build)
     document = read_document(
         result.folder, "training.json", TrainingDocument, TRAINING_SCHEMA, made_by="tailorbird train"
     )
-    return replace(network, result=result), document
+    return network.after(result), document
 
 
 def fit_arguments(recipe: Recipe) -> dict[str, Any]:
