@@ -16,7 +16,7 @@ from tailorbird.demo.data import digits
 from tailorbird.demo.model import ResidualNet
 from tailorbird.flow.data import Batches
 from tailorbird.types import TimingProtocol
-from tests.bench.accuracy import headline, ours
+from tests.bench.equal_latency import headline, ours
 from tests.bench.outcome import Outcome
 
 _OPTIONS = headline.Options(

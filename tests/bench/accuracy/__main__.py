@@ -21,7 +21,7 @@ import torch
 from tailorbird.cache import code_version
 from tailorbird.supernet import SuperNet
 from tailorbird.types import Config
-from tests.bench.accuracy import equal_latency, figures, frontier, headline, original, prediction, targets, training
+from tests.bench.accuracy import figures, frontier, latency_stage, original, prediction, targets, training
 from tests.bench.accuracy.clock import WORDING
 from tests.bench.accuracy.evaluation import judge
 from tests.bench.accuracy.networks import NETWORKS
@@ -29,6 +29,7 @@ from tests.bench.accuracy.settings import DIGITS, FULL, QUICK, Budget, Case, Set
 from tests.bench.accuracy.subnets import drawn
 from tests.bench.accuracy.summary import summary
 from tests.bench.accuracy.work import Work
+from tests.bench.equal_latency import headline
 from tests.bench.outcome import Outcome, publish
 
 SCHEMA = "tailorbird.bench.accuracy/1"
@@ -147,7 +148,7 @@ def _run(case: Case, options: argparse.Namespace) -> None:
             frontier.search(case, net, seed)
     if "headline" in stages:
         _tell(case, "headline")
-        equal_latency.compare(case, net)
+        latency_stage.compare(case, net)
 
 
 def _evaluate(case: Case, net: SuperNet) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tailorbird.supernet.accuracy.comparison import compare
 from tailorbird.types import Config
-from tests.bench.accuracy import equal_latency, frontier, original, prediction, training
+from tests.bench.accuracy import frontier, latency_stage, original, prediction, training
 from tests.bench.accuracy.evaluation import Judged, judge
 from tests.bench.accuracy.settings import Case
 from tests.bench.accuracy.subnets import Drawn, drawn
@@ -29,7 +29,7 @@ def of_case(case: Case) -> tuple[Found, list[Found]]:
     """Figures, and a row for each random subnet; parts that were not run are None or left out."""
     subnets = drawn(case, None)
     found: Found = {"training": training.known(case), "full": _full(case), "subnets": None, "predictors": {}}
-    found["headline"] = equal_latency.known(case)
+    found["headline"] = latency_stage.known(case)
     found["frontier"] = [frontier.known(case, seed) for seed in range(case.settings.seeds)]
     if subnets is None:
         return found, []

@@ -1,4 +1,4 @@
-"""Equal latency: the headline comparison of a case, on an agent of its own on this machine."""
+"""Latency stage: the equal-latency comparison of a case, on an agent of its own on this machine."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tailorbird.supernet import SuperNet
-from tests.bench.accuracy import headline, prediction, training
+from tests.bench.accuracy import prediction, training
 from tests.bench.accuracy.clock import CpuClock
 from tests.bench.accuracy.settings import Case
+from tests.bench.equal_latency import headline
 
 Found = dict[str, Any]
 

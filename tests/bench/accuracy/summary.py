@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.accuracy import headline
 from tests.bench.accuracy.targets import FASTNAS
+from tests.bench.equal_latency import headline
 from tests.bench.outcome import Outcome
 
 Found = dict[str, Any]

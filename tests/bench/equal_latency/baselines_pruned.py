@@ -19,8 +19,8 @@ import torch_pruning as pruning
 from torch import nn
 from torch.nn import functional
 
-from tests.bench.accuracy.entrant import Entrant, Judges, judged
-from tests.bench.accuracy.finetune import Batch, Trainer
+from tests.bench.equal_latency.entrant import Entrant, Judges, judged
+from tests.bench.equal_latency.finetune import Batch, Trainer
 from tests.bench.zoo_pruning import output_layers
 
 #: Shares of the channels removed. AutoTailor tells that there are 7, not which.

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from tailorbird.supernet import SuperNet
 from tailorbird.supernet.loader import logits
 from tailorbird.types import Config
-from tests.bench.accuracy.entrant import Entrant, Judges, judged
-from tests.bench.accuracy.finetune import Trainer
+from tests.bench.equal_latency.entrant import Entrant, Judges, judged
+from tests.bench.equal_latency.finetune import Trainer
 
 #: Width multipliers below 1.
 MULTIPLIERS = (0.25, 0.5, 0.75)

@@ -21,13 +21,13 @@ from tailorbird.flow.source import fingerprint
 from tailorbird.flow.workspace import Note
 from tailorbird.supernet import SuperNet
 from tailorbird.types import TimingProtocol
-from tests.bench.accuracy import baselines_pruned, baselines_sliced, ours
-from tests.bench.accuracy.baselines_pruned import Pruned, packed, unpacked
-from tests.bench.accuracy.baselines_sliced import Sliced
-from tests.bench.accuracy.entrant import Entrant, Found, Judges, judged
-from tests.bench.accuracy.finetune import Batch, Clock, Trainer, Tuning
-from tests.bench.accuracy.projections import projected
-from tests.bench.accuracy.race import ROUND, Timing, race
+from tests.bench.equal_latency import baselines_pruned, baselines_sliced, ours
+from tests.bench.equal_latency.baselines_pruned import Pruned, packed, unpacked
+from tests.bench.equal_latency.baselines_sliced import Sliced
+from tests.bench.equal_latency.entrant import Entrant, Found, Judges, judged
+from tests.bench.equal_latency.finetune import Batch, Clock, Trainer, Tuning
+from tests.bench.equal_latency.projections import projected
+from tests.bench.equal_latency.race import ROUND, Timing, race
 
 #: Does a part of the work unless its result is known: (name, settings, what makes the result), all of them JSON.
 Stage = Callable[[str, Mapping[str, Any], Callable[[], Found]], Found]

@@ -14,7 +14,7 @@ from tailorbird.compile.capture import capture
 from tailorbird.compile.kernels import kernels_of
 from tailorbird.compile.verify import verify
 from tailorbird.types import Candidate, ModuleKind, TensorSpec
-from tests.bench.accuracy.finetune import Batch, score
+from tests.bench.equal_latency.finetune import Batch, score
 
 Found = dict[str, Any]
 

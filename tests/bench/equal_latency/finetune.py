@@ -6,7 +6,6 @@ clipped: the optimiser and the schedule that `net.fit` trains our subnets with.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,11 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import update_bn
 
 from tailorbird.compile.capture import evaluating
 from tailorbird.supernet.accuracy.measure import Tally
 from tailorbird.supernet.loader import read
 from tailorbird.supernet.task import Task
+from tailorbird.supernet.training.schedule import factor
 
 Batch = tuple[Tensor, Tensor]
 Forward = Callable[[Tensor], Tensor]
@@ -89,7 +90,7 @@ class Trainer:
         begin = self.clock()
         while (elapsed := self.clock() - begin) < seconds:
             for group in optimiser.param_groups:
-                group["lr"] = tuning.lr * rate(elapsed / seconds, tuning.warm_up)
+                group["lr"] = tuning.lr * factor(elapsed / seconds, tuning.warm_up)
             inputs, labels = next(batches)
             loss = _loss(forward(inputs), labels, inputs, tuning, teacher)
             optimiser.zero_grad(set_to_none=True)
@@ -104,26 +105,9 @@ class Trainer:
         """Give batch_norm layers the mean statistics of some images in place of running averages, as our subnets have
         them, and leave the network in eval mode.
         """
-        norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain mean over batches
-        module.train()
-        if norms:
-            with torch.no_grad():
-                for batch in read(self.recalibration, torch.device("cpu"), self.recalibration_images):
-                    module(*batch.inputs.args)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        batches = read(self.recalibration, torch.device("cpu"), self.recalibration_images)
+        update_bn((batch.inputs.args[0] for batch in batches), module)
         module.eval()
-
-
-def rate(share: float, warm_up: float) -> float:
-    """Learning-rate factor after a share of the run: linear warm-up, then half a cosine to 0."""
-    if share < warm_up:
-        return (share + 0.01) / (warm_up + 0.01)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (share - warm_up) / (1 - warm_up))))
 
 
 def _loss(scores: Tensor, labels: Tensor, inputs: Tensor, tuning: Tuning, teacher: nn.Module | None) -> Tensor:

@@ -23,11 +23,11 @@ from tailorbird.db import Store
 from tailorbird.device import Device, LocalAgent
 from tailorbird.flow.workspace import Note, silent
 from tailorbird.supernet import SuperNet
-from tests.bench.accuracy import ours
-from tests.bench.accuracy.compare import Standing, compare, front
-from tests.bench.accuracy.contest import ORIGINAL, STANDARD, STRONGER, Contest, Data, Options, Stage
-from tests.bench.accuracy.entrant import Entrant
-from tests.bench.accuracy.finetune import Clock
+from tests.bench.equal_latency import ours
+from tests.bench.equal_latency.compare import Standing, compare, front
+from tests.bench.equal_latency.contest import ORIGINAL, STANDARD, STRONGER, Contest, Data, Options, Stage
+from tests.bench.equal_latency.entrant import Entrant
+from tests.bench.equal_latency.finetune import Clock
 from tests.bench.outcome import Outcome
 
 __all__ = ["STANDARD", "STRONGER", "Data", "Options", "Stage", "declare", "judge", "private_device", "run", "table"]

@@ -21,8 +21,8 @@ from tailorbird.search import Point, choose_rungs, evolve
 from tailorbird.supernet import SuperNet
 from tailorbird.supernet.accuracy import accuracy, accuracy_table
 from tailorbird.types import Config
-from tests.bench.accuracy.entrant import Entrant, Judges, judged
-from tests.bench.accuracy.finetune import Batch
+from tests.bench.equal_latency.entrant import Entrant, Judges, judged
+from tests.bench.equal_latency.finetune import Batch
 
 METHOD = "ours"
 

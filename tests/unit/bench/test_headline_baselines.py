@@ -13,11 +13,11 @@ import tailorbird as tb
 from tailorbird.compile.base import CompileTarget
 from tailorbird.demo.model import ResidualNet
 from tailorbird.demo.resnet20 import ResNet20
-from tests.bench.accuracy import baselines_pruned, baselines_sliced
-from tests.bench.accuracy.contest import Options
-from tests.bench.accuracy.entrant import Entrant, Judges
-from tests.bench.accuracy.finetune import Batch, Trainer, Tuning
-from tests.bench.accuracy.projections import projected
+from tests.bench.equal_latency import baselines_pruned, baselines_sliced
+from tests.bench.equal_latency.contest import Options
+from tests.bench.equal_latency.entrant import Entrant, Judges
+from tests.bench.equal_latency.finetune import Batch, Trainer, Tuning
+from tests.bench.equal_latency.projections import projected
 
 
 def batches(count: int, size: int, channels: int = 1, pixels: int = 16) -> list[Batch]:

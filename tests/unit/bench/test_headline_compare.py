@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.bench.accuracy import headline
-from tests.bench.accuracy.compare import Standing, areas, compare, extremes, front, mean_accuracy, versus
+from tests.bench.equal_latency import headline
+from tests.bench.equal_latency.compare import Standing, areas, compare, extremes, front, mean_accuracy, versus
 from tests.bench.outcome import Outcome
 
 
