@@ -4,54 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch import nn
+from zoo.stripes import HELD, TRAIN, Stripes
+from zoo.stripes import trained as trained_stripes
 
 from tailorbird.errors import UsageError
 from tailorbird.supernet import SuperNet, accuracy, elastic
 from tailorbird.types import Config
 
 
-class Rings(nn.Module):
-    """A small network with batch_norm, dropout and a residual block."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
-        self.body = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
-        self.drop = nn.Dropout(0.1)
-        self.fc = nn.Linear(16, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        return self.fc(self.drop((x + self.body(x)).mean((2, 3))))
-
-
-def waves(count: int, seed: int) -> TensorDataset:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 4, (count,), generator=generator)
-    row, column = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
-    fields = torch.stack([row, column, row + column, row - column])[labels]
-    images = torch.sin(fields * 2.0 + torch.rand(count, 1, 1, generator=generator) * 6.28)
-    return TensorDataset((images + 0.6 * torch.randn(count, 8, 8, generator=generator))[:, None], labels)
-
-
-TRAIN = DataLoader(waves(512, 1), 64)
-HELD = DataLoader(waves(256, 2), 128)
-
-
 @pytest.fixture(scope="module")
 def trained() -> nn.Module:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    model = Rings()
-    optimiser = torch.optim.Adam(model.parameters(), 0.01)
-    for _ in range(6):
-        for x, y in TRAIN:
-            optimiser.zero_grad()
-            nn.functional.cross_entropy(model(x), y).backward()
-            optimiser.step()
-    return model.eval()
+    return trained_stripes(dropout=0.1)
 
 
 @pytest.fixture
@@ -97,7 +61,7 @@ def test_the_supernet_answers_with_adopted_weights_until_it_is_trained_again(net
         assert torch.equal(net(x, config=other), elsewhere)
         net.save(tmp_path / "net.pt")
         assert torch.equal(
-            SuperNet.load(tmp_path / "net.pt", Rings(), (torch.randn(1, 1, 8, 8),))(x, config=config), wanted
+            SuperNet.load(tmp_path / "net.pt", Stripes(), (torch.randn(1, 1, 8, 8),))(x, config=config), wanted
         )
     net.recalibrate(config, TRAIN)
     assert torch.equal(net.extract(config).get_parameter("fc.weight"), tuned.module.get_parameter("fc.weight"))
@@ -119,7 +83,7 @@ def test_weights_of_another_subnet_are_refused(net: SuperNet) -> None:
 
 def test_a_teacher_of_ones_own_is_learnt_from_and_left_alone(net: SuperNet) -> None:
     torch.manual_seed(3)
-    teacher = Rings().train()
+    teacher = Stripes().train()
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     config = net.space.smallest()
     away = [_distance(net, teacher, config)]

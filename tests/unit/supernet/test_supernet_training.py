@@ -2,58 +2,24 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch import nn
+from torch.utils.data import DataLoader
+from zoo.stripes import HELD, TRAIN, Stripes, stripes
+from zoo.stripes import trained as trained_stripes
 
 from tailorbird.errors import UsageError
 from tailorbird.supernet import SuperNet, accuracy, elastic
 from tailorbird.types import Config
 
 
-class Stripes(nn.Module):
-    """A small network with batch_norm and a residual block for images whose class is the direction of their stripes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
-        self.body = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
-        self.fc = nn.Linear(16, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        return self.fc((x + self.body(x)).mean((2, 3)))
-
-
-def stripes(count: int, seed: int) -> TensorDataset:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 4, (count,), generator=generator)
-    row, column = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
-    waves = torch.stack([row, column, row + column, row - column])[labels]
-    images = torch.sin(waves * 2.0 + torch.rand(count, 1, 1, generator=generator) * 6.28)
-    return TensorDataset((images + 0.6 * torch.randn(count, 8, 8, generator=generator))[:, None], labels)
-
-
 @pytest.fixture(scope="module")
 def trained() -> nn.Module:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    model = Stripes()
-    optimiser = torch.optim.Adam(model.parameters(), 0.01)
-    for _ in range(6):
-        for x, y in DataLoader(stripes(512, 1), 64, shuffle=True):
-            optimiser.zero_grad()
-            nn.functional.cross_entropy(model(x), y).backward()
-            optimiser.step()
-    return model.eval()
+    return trained_stripes()
 
 
 @pytest.fixture
 def net(trained: nn.Module) -> SuperNet:
     return elastic(trained, (torch.randn(1, 1, 8, 8),), divisor=4)
-
-
-TRAIN = DataLoader(stripes(512, 1), 64)
-HELD = DataLoader(stripes(256, 2), 128)
 
 
 def test_accuracy_counts_right_answers(net: SuperNet, trained: nn.Module) -> None:
