@@ -1,7 +1,8 @@
 """Run the benchmark; the package's docstring says what it measures.
 
 Stages: original (the network before training), train, evaluate (random subnets), predict (every predictor), frontier
-(a search with the table), headline (equal latency, on the local agent).
+(a search with the table; the end of a long budget goes into its best subnets), headline (equal latency, on the local
+agent).
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ import torch
 from tailorbird.cache import code_version
 from tailorbird.supernet import SuperNet
 from tailorbird.types import Config
-from tests.bench.accuracy import figures, frontier, latency_stage, original, prediction, targets, training
+from tests.bench.accuracy import (
+    figures,
+    frontier,
+    latency_stage,
+    original,
+    prediction,
+    targets,
+    training,
+    tuning,
+)
 from tests.bench.accuracy.clock import WORDING
 from tests.bench.accuracy.evaluation import judge
 from tests.bench.accuracy.networks import NETWORKS
@@ -146,6 +156,9 @@ def _run(case: Case, options: argparse.Namespace) -> None:
         for seed in range(case.settings.seeds):
             _tell(case, f"frontier, seed {seed}")
             frontier.search(case, net, seed)
+        if case.tuning:
+            _tell(case, "tune the best")
+            tuning.tune(case, net, 0)
     if "headline" in stages:
         _tell(case, "headline")
         latency_stage.compare(case, net)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tailorbird.supernet.accuracy.comparison import compare
 from tailorbird.types import Config
-from tests.bench.accuracy import frontier, latency_stage, original, prediction, training
+from tests.bench.accuracy import frontier, latency_stage, original, prediction, training, tuning
 from tests.bench.accuracy.evaluation import Judged, judge
 from tests.bench.accuracy.settings import Case
 from tests.bench.accuracy.subnets import Drawn, drawn
@@ -31,6 +31,7 @@ def of_case(case: Case) -> tuple[Found, list[Found]]:
     found: Found = {"training": training.known(case), "full": _full(case), "subnets": None, "predictors": {}}
     found["headline"] = latency_stage.known(case)
     found["frontier"] = [frontier.known(case, seed) for seed in range(case.settings.seeds)]
+    found["tuned"] = {str(limit): tuning.known(case, 0, limit) for limit in case.tuning}
     if subnets is None:
         return found, []
     judged = [judge_random(case, None, config) for config in subnets.configs]

@@ -17,6 +17,9 @@ from tests.bench.accuracy.work import Work
 #: Largest shares of the full network's MACs that the best subnet is searched for, and how many of the most promising
 #: subnets are confirmed on validation images at each.
 LIMITS = {0.9: 3, 0.72: 8, 0.6: 3, 0.5: 8, 0.4: 3, 0.3: 3}
+#: Limits whose best subnet is trained alone at the end of a long budget, and the share of the budget that takes.
+TUNING = {0.72: 0.2, 0.5: 0.2}
+_LONG_SECONDS = 30 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +108,19 @@ class Case:
         }
 
     @property
+    def tuning(self) -> dict[float, float]:
+        """Seconds of the budget in which the best subnet within a limit is trained alone; none of a short budget."""
+        seconds = self.budget.seconds
+        if seconds is None or seconds < _LONG_SECONDS:
+            return {}
+        return {limit: share * seconds for limit, share in TUNING.items()}
+
+    @property
     def recipe(self) -> Recipe:
-        """All options of training, those that are not given included."""
+        """All options of training, those that are not given included. What tuning takes is left of the budget."""
         settings, budget = self.settings, self.budget
-        options = {"epochs": budget.epochs, "budget_s": budget.seconds, "seed": settings.training_seed}
+        seconds = None if budget.seconds is None else budget.seconds - sum(self.tuning.values())
+        options = {"epochs": budget.epochs, "budget_s": seconds, "seed": settings.training_seed}
         return Recipe(**(options | settings.fit))
 
     @property

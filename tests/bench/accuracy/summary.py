@@ -26,6 +26,13 @@ def summary(outcome: Outcome) -> str:
             for number, run in enumerate(found["frontier"]):
                 if run:
                     console.print(_frontier(run, number))
+            for limit, tuned in found["tuned"].items():
+                if tuned:
+                    fit = tuned["fit"]
+                    console.print(
+                        f"  best at {float(limit):.0%} of the MACs, trained alone for {fit['seconds']:.0f} s: "
+                        f"{tuned['accuracy']:.2%} (validation {fit['full_before']:.2%} before, {fit['full_after']:.2%})"
+                    )
             if found["headline"]:
                 console.print(headline.table(found["headline"]))
         console.print(
