@@ -86,7 +86,7 @@ def search_net(
 
     def measured(candidates: Sequence[Config]) -> list[float]:
         assert validation is not None
-        task = accuracy.model.task if isinstance(accuracy, AccuracyTable) else "classification"
+        task = accuracy.task if isinstance(accuracy, AccuracyTable) else "classification"
         return [c.accuracy for c in confirm(net, candidates, validation, task=task, recalibration=recalibration)]
 
     found = search(

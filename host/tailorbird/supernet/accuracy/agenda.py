@@ -13,42 +13,51 @@ from tailorbird.types import Config
 #: A dimension and the choice it is cut to; 0 for a skipped block.
 Change = tuple[str, int]
 
+_ANCHORS = 10
+#: With a budget each dimension has its smallest choice probed first, then so many anchors come before other choices.
+_ANCHORS_PER_DIMENSION = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Agenda:
-    """Changes probed alone, changes left to interpolation, and neighbours probed together."""
+    """Changes probed alone, changes left to interpolation, and how many anchors are evaluated."""
 
     singles: tuple[Change, ...]
     interpolated: tuple[Change, ...]
-    pairs: tuple[tuple[Change, Change], ...]
-
-    @property
-    def changes(self) -> list[tuple[Change, ...]]:
-        """What is probed: singles, then pairs."""
-        return [*((change,) for change in self.singles), *self.pairs]
+    anchors: int
 
     @classmethod
-    def of(cls, space: SearchSpace, probes: int | None) -> Agenda:
-        """At most `probes` subnets; None: every change alone, and no pairs.
+    def of(cls, space: SearchSpace, runs: int | None, anchors: int | None) -> Agenda:
+        """At most `runs` subnets in all, the full network's evaluation among them where there are anchors.
 
-        Every dimension's smallest choice comes first, then the middle of what is left, and so on; neighbours come when
-        all choices have their probe. Raises: UsageError when not even one choice of each dimension can be probed.
+        runs, anchors: None for every change, and for as many anchors as there is room for (10 without a limit). Every
+        dimension's smallest choice comes first, then the middle of what is left, and so on. Raises: UsageError when not
+        even one choice of each dimension can be probed.
         """
         rounds = itertools.zip_longest(*(list(_halving(d)) for d in space.dimensions))
         wanted = [change for turn in rounds for change in turn if change is not None]
-        if probes is not None and probes < len(space.dimensions):
-            raise UsageError(
-                f"{probes} probes are too few for {len(space.dimensions)} dimensions",
-                why="each needs at least one, beside the anchors and the full network itself",
-                fix="raise max_evaluations, lower `anchors`, or make less of the network elastic (`only`, `freeze`)",
-            )
-        chosen = set(wanted if probes is None else wanted[:probes])
+        least = _ANCHORS if anchors is None else anchors
+        if runs is not None:
+            spare = runs - least - bool(least) - len(space.dimensions)
+            if spare < 0:
+                raise UsageError(
+                    f"{runs} evaluations are too few for {len(space.dimensions)} dimensions",
+                    why=f"each needs a probe, beside {least} anchors and the full network itself",
+                    fix="raise max_evaluations, lower `anchors`, or make less elastic (`only`, `freeze` of elastic())",
+                )
+            if anchors is None:
+                least += min(spare, max(0, _ANCHORS_PER_DIMENSION * len(space.dimensions) - least))
+                probes = min(len(wanted), runs - least - 1)
+                least = runs - probes - 1
+            else:
+                probes = len(space.dimensions) + spare
+            wanted = wanted[:probes]
+        chosen = set(wanted)
         every = [(d.name, choice) for d in space.dimensions for choice in d.choices[:-1]]
-        room = 0 if probes is None else probes - len(chosen)
         return cls(
             tuple(change for change in every if change in chosen),
             tuple(change for change in every if change not in chosen),
-            tuple(itertools.islice(_neighbours(space), room)),
+            least,
         )
 
 
@@ -73,11 +82,3 @@ def _halving(dimension: Dimension) -> Iterator[Change]:
         if low < middle < high:
             yield dimension.name, dimension.choices[middle]
             spans += [(low, middle), (middle, high)]
-
-
-def _neighbours(space: SearchSpace) -> Iterator[tuple[Change, Change]]:
-    """Blocks that follow each other in the graph, both skipped: the only pairs that were found to help."""
-    for left, right in itertools.pairwise(space.depth):
-        changes = (left.name, 0), (right.name, 0)
-        if len(changes_of(config_of(space, *changes))) == 2:  # one may lie in the other
-            yield changes

@@ -1,11 +1,11 @@
-"""Making an accuracy table: probe, choose anchors, evaluate them, draw the curve."""
+"""Making an accuracy table: probe, choose anchors, evaluate them, draw the curve, carry over what it leaves."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,10 @@ from tailorbird.errors import UsageError
 from tailorbird.supernet.accuracy.additive import Additive
 from tailorbird.supernet.accuracy.agenda import Agenda, config_of
 from tailorbird.supernet.accuracy.anchors import choose_anchors
-from tailorbird.supernet.accuracy.blend import BlendedCurve, left_out_error
+from tailorbird.supernet.accuracy.decay import DecayCurve
 from tailorbird.supernet.accuracy.evaluator import Evaluator, Judged, require_finite
 from tailorbird.supernet.accuracy.identity import net_digest
+from tailorbird.supernet.accuracy.kriging import Kriging
 from tailorbird.supernet.accuracy.memory import Memory
 from tailorbird.supernet.accuracy.probing import Prober
 from tailorbird.supernet.accuracy.samples import Samples, overlap
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from tailorbird.supernet.supernet import SuperNet
 
 _PROBE_BATCH = 64  # samples whose activations are held at once
-_ANCHORS = 10
-_MORE_ANCHORS = 4  # where the budget leaves room beside all probes
+_PARTS = 10  # of the anchors, each left out once to find the error
 
 
 def accuracy_table(
@@ -57,24 +57,20 @@ def accuracy_table(
     subnets without any. task: by name, or the user's own; see `task`. recalibration: where anchors find their
     batch_norm statistics (default: the held-out inputs). training: the loader of fit(), without augmentation; the table
     then says which share of the held-out samples it holds, since probes on samples the weights have seen promise too
-    much. max_evaluations: subnets run at most, probes, anchors and the full network together: where choices have to
-    go without a probe they are interpolated, and where there is room neighbouring blocks are skipped together. seed:
-    decides which anchors. workers: processes of one thread each, whose results do not depend on their number; None
-    computes here with torch's threads. cache: a folder in which every probe and evaluation is kept, found again by
-    weights, search space, samples and options. anchors: subnets evaluated for the curve; by default 10, and up to 4
-    more where `max_evaluations` leaves room. on_progress: called with (done, all) over probes and evaluations.
+    much. max_evaluations: subnets run at most, probes, anchors and the full network together: each dimension's
+    smallest choice is probed, two anchors for each dimension come next, then the other choices, which are otherwise
+    interpolated. seed: decides which anchors. workers: processes of one thread each, whose results do not depend on
+    their number; None computes here with torch's threads. cache: a folder in which every probe and evaluation is kept,
+    found again by weights, search space, samples and options. anchors: subnets evaluated; by default as many as
+    `max_evaluations` leaves room for, or 10. on_progress: called with (done, all) over probes and evaluations.
 
     Raises: UsageError for an empty loader, missing or impossible labels, or impossible options; InputShapeError for
     inputs that do not fit; EnvironmentFaultError when worker processes die.
     """
     _check(net, anchors, workers, probe_images, recalibration_images, evaluation_images)
     judge, begin = Task.of(task), time.monotonic()
-    least = _ANCHORS if anchors is None else anchors
-    spare = None if max_evaluations is None else max_evaluations - least - bool(least)
-    agenda = Agenda.of(net.space, spare)
-    if spare is not None and anchors is None:
-        least += min(spare - len(agenda.changes), _MORE_ANCHORS)
-    anchors, runs = least, least + bool(least)
+    agenda = Agenda.of(net.space, max_evaluations, anchors)
+    anchors, runs = agenda.anchors, agenda.anchors + bool(agenda.anchors)
     with torch.random.fork_rng():  # loaders draw from the global generator
         held = Samples.of(net, loader, max(probe_images, evaluation_images if anchors else 0), "evaluate")
         source = None
@@ -85,13 +81,12 @@ def accuracy_table(
     probing, judging = held.first(probe_images, whole=whole), held.first(evaluation_images, whole=whole)
     evaluator = Evaluator.of(net, judge, judging, source, recalibration_images) if anchors else None
     memory = Memory.of(net, judge, cache)
-    progress = _Progress(len(agenda.singles) + len(agenda.pairs) + runs, on_progress)
+    progress = _Progress(len(agenda.singles) + runs, on_progress)
 
     prober = Prober(net, judge, probing.chunks(probe_images, _PROBE_BATCH, whole=whole))
-    configs = [config_of(net.space, *changes) for changes in agenda.changes]
+    configs = [config_of(net.space, change) for change in agenda.singles]
     probed = prober.all(configs, memory, workers, progress.counter(len(configs), len(prober.batches)))
-    divergences = [probed.divergences[config] for config in configs]
-    model = Additive.of(net.space, judge, agenda, divergences, probed.answers)
+    model = Additive.of(net.space, agenda, [probed.divergences[config] for config in configs])
     found: list[Judged] = []
     if evaluator is not None:
         chosen = choose_anchors(net.space, model.divergence, anchors, seed)
@@ -102,14 +97,15 @@ def accuracy_table(
         Anchor(e.config, model.divergence(e.config), e.accuracy) for e in found[1:] if math.isfinite(e.accuracy)
     )
     full = found[0].accuracy if found else 1.0
-    points = [(0.0, full), *((anchor.divergence, anchor.accuracy) for anchor in calibrated)]
+    curve, correction = _fitted(model, full, calibrated)
     recalibrated = evaluator.recalibration if evaluator else ()
     return AccuracyTable(
         model=model,
         full_accuracy=full,
         anchors=calibrated,
-        curve=BlendedCurve.fit(points),
-        error=left_out_error(points),
+        curve=curve,
+        correction=correction,
+        error=_left_out_error(model, full, calibrated),
         notes=tuple(
             _notes(
                 model,
@@ -120,6 +116,7 @@ def accuracy_table(
                 uncached=cache is not None and not memory.kept,
             )
         ),
+        task=judge,
         provenance=Provenance(
             task=judge.name,
             seed=seed,
@@ -137,6 +134,24 @@ def accuracy_table(
             seconds=time.monotonic() - begin,
         ),
     )
+
+
+def _fitted(model: Additive, full: float, anchors: Sequence[Anchor]) -> tuple[DecayCurve, Kriging]:
+    curve = DecayCurve.fit([(0.0, full), *((anchor.divergence, anchor.accuracy) for anchor in anchors)])
+    left = [anchor.accuracy - curve(anchor.divergence) for anchor in anchors]
+    return curve, Kriging.fit(model, [anchor.config for anchor in anchors], left)
+
+
+def _left_out_error(model: Additive, full: float, anchors: Sequence[Anchor]) -> float:
+    """Mean absolute error over the anchors, each predicted without it and every tenth other one."""
+    if len(anchors) < 2:
+        return 0.0
+    errors: list[float] = []
+    for part in range(min(_PARTS, len(anchors))):
+        kept = [anchor for place, anchor in enumerate(anchors) if place % _PARTS != part]
+        curve, correction = _fitted(model, full, kept)
+        errors += [abs(curve(a.divergence) + correction(a.config) - a.accuracy) for a in anchors[part::_PARTS]]
+    return sum(errors) / len(errors)
 
 
 def _check(net: SuperNet, anchors: int | None, workers: int | None, *images: int) -> None:

@@ -1,7 +1,8 @@
 """AccuracyTable: the accuracy of every subnet, predicted without training a predictor.
 
 A subnet's divergence from the full network follows from probes on held-out samples, without labels (see `additive`).
-One decreasing curve through a few subnets that were recalibrated and really evaluated turns it into accuracy.
+One decreasing curve through a few subnets that were recalibrated and really evaluated turns it into accuracy, and what
+the curve leaves at them is carried over to similar subnets (see `kriging`).
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tailorbird.errors import UsageError
-from tailorbird.supernet.accuracy.additive import Additive, Factor, Pair
-from tailorbird.supernet.accuracy.agenda import Change
-from tailorbird.supernet.accuracy.answers import Answers
-from tailorbird.supernet.accuracy.blend import BlendedCurve
+from tailorbird.supernet.accuracy.additive import Additive, Factor
 from tailorbird.supernet.accuracy.confirm import confirm
+from tailorbird.supernet.accuracy.decay import DecayCurve
 from tailorbird.supernet.accuracy.evaluation import Evaluation
+from tailorbird.supernet.accuracy.kriging import Kriging
 from tailorbird.supernet.space import SearchSpace
 from tailorbird.supernet.task import Task
 from tailorbird.types import Config
@@ -65,17 +65,19 @@ class AccuracyTable:
     """Predicts the accuracy of any subnet by a look-up.
 
     full_accuracy: of the user's own network on the held-out samples, a fraction (or the task's metric); 1 in a table
-    without anchors, whose predictions rank subnets and say nothing else. error: mean absolute error of the anchors when
-    each is left out of the curve. notes: what a reader of the predictions should know, in sentences.
+    without anchors, whose predictions rank subnets and say nothing else. error: mean absolute error of the anchors,
+    each predicted by a table without it. notes: what a reader of the predictions should know, in sentences.
     """
 
     model: Additive
     full_accuracy: float
     anchors: tuple[Anchor, ...]
-    curve: BlendedCurve
+    curve: DecayCurve
+    correction: Kriging
     error: float
     notes: tuple[str, ...]
     provenance: Provenance
+    task: Task = field(repr=False, compare=False)
 
     @property
     def space(self) -> SearchSpace:
@@ -87,11 +89,6 @@ class AccuracyTable:
         """Every dimension at every choice but the full one."""
         return self.model.factors
 
-    @property
-    def pairs(self) -> tuple[Pair, ...]:
-        """Neighbours that were probed together."""
-        return self.model.pairs
-
     def divergence(self, config: Config) -> float:
         """Predicted distance of a configuration's answers from the full network's; for classes in nats.
 
@@ -101,13 +98,13 @@ class AccuracyTable:
 
     def predict(self, config: Config) -> float:
         """Predicted accuracy after recalibration, a fraction. Raises: UsageError for an invalid configuration."""
-        return self.curve(self.divergence(config))
+        return self.curve(self.divergence(config)) + self.correction(config)
 
     def confirm(
         self, net: SuperNet, candidates: Sequence[Config], loader: Iterable[Any], **options: Any
     ) -> tuple[Evaluation, ...]:
         """Recalibrate and evaluate the candidates of a search by this table's task; see `confirm.confirm`."""
-        chosen: dict[str, Any] = {"task": self.model.task} | options
+        chosen: dict[str, Any] = {"task": self.task} | options
         return confirm(net, candidates, loader, **chosen)
 
     def to_json(self) -> str:
@@ -119,13 +116,12 @@ class AccuracyTable:
                 "notes": list(self.notes),
                 "provenance": asdict(self.provenance),
                 "curve": asdict(self.curve),
+                "correction": self.correction.to_json(),
                 "factors": [asdict(factor) for factor in self.factors],
-                "pairs": [asdict(pair) for pair in self.pairs],
                 "anchors": [
                     {"config": json.loads(a.config.to_json()), "divergence": a.divergence, "accuracy": a.accuracy}
                     for a in self.anchors
                 ],
-                "answers": None if self.model.answers is None else self.model.answers.to_json(),
             },
             indent=2,
         )
@@ -138,17 +134,21 @@ class AccuracyTable:
         """
         try:
             data = json.loads(text)
+            model = _model(data, space)
+            anchors = tuple(
+                Anchor(Config.from_json(json.dumps(a["config"])), a["divergence"], a["accuracy"])
+                for a in data["anchors"]
+            )
             return cls(
-                model=_model(data, space, task or Task.of(data["provenance"]["task"])),
+                model=model,
                 full_accuracy=data["full_accuracy"],
-                anchors=tuple(
-                    Anchor(Config.from_json(json.dumps(a["config"])), a["divergence"], a["accuracy"])
-                    for a in data["anchors"]
-                ),
-                curve=BlendedCurve.from_json(data["curve"]),
+                anchors=anchors,
+                curve=DecayCurve.from_json(data["curve"]),
+                correction=Kriging.from_json(data["correction"], model, [anchor.config for anchor in anchors]),
                 error=data["error"],
                 notes=tuple(data["notes"]),
                 provenance=Provenance(**data["provenance"]),
+                task=task or Task.of(data["provenance"]["task"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(
@@ -158,7 +158,7 @@ class AccuracyTable:
             ) from error
 
 
-def _model(data: dict[str, Any], space: SearchSpace, task: Task) -> Additive:
+def _model(data: dict[str, Any], space: SearchSpace) -> Additive:
     factors = tuple(Factor(**factor) for factor in data["factors"])
     if {(f.name, f.choice) for f in factors} != {(d.name, k) for d in space.dimensions for k in d.choices[:-1]}:
         raise UsageError(
@@ -166,15 +166,4 @@ def _model(data: dict[str, Any], space: SearchSpace, task: Task) -> Additive:
             why=f"it has {len(factors)} factors, which are not the choices of this one",
             fix="compile the network with the options it had when the table was made",
         )
-    return Additive(
-        space,
-        task,
-        factors,
-        tuple(Pair(_change(p["first"]), _change(p["second"]), p["divergence"]) for p in data["pairs"]),
-        None if data["answers"] is None else Answers.from_json(data["answers"]),
-    )
-
-
-def _change(data: list[Any]) -> Change:
-    name, choice = data
-    return str(name), int(choice)
+    return Additive(space, factors)
