@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.screen import JsonOption, Screen, Table
+from tailorbird.cli.srcc import srcc
 from tailorbird.types import Deployment, DeviceCard, Sensors
 from tailorbird.ui.facts import card_facts, sensor_facts
 from tailorbird.units import time_words
@@ -58,12 +59,13 @@ class DeviceState:
 
 def register(app: typer.Typer) -> None:
     """Add the command group."""
-    group = typer.Typer(help="The boards you own: list, add, show, forget.", rich_markup_mode=None)
+    group = typer.Typer(help="The boards you own: list, add, show, forget, compare.", rich_markup_mode=None)
     group.callback(invoke_without_command=True)(_default)
     group.command("ls")(list_devices)
     group.command("add")(add)
     group.command("show")(show)
     group.command("forget")(forget)
+    group.command("srcc")(srcc)
     app.add_typer(group, name="devices")
 
 

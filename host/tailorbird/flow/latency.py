@@ -14,6 +14,7 @@ from tailorbird.compile.litert.single_op import single_op_candidate
 from tailorbird.db import Store
 from tailorbird.device import Device, Lease
 from tailorbird.errors import DeviceError
+from tailorbird.flow.identity import latency_identity
 from tailorbird.flow.workspace import Note, silent
 from tailorbird.predict import KernelSum, Sample, choose_samples
 from tailorbird.profile import learn_kernels, plan_kernels, profile_kernels, profile_subnets
@@ -102,14 +103,13 @@ def latency_model(net: SuperNet, device: Device, *, samples: int = 10, kernels: 
         DeviceError: the device has no LiteRT, the agent went away or refused to measure.
     """
     from tailorbird.db import default_store
-    from tailorbird.flow.source import fingerprint
 
     return profile_latency(
         default_store(),
         net,
         net.example_inputs,
         device,
-        identity=fingerprint(net),
+        identity=latency_identity(net),
         kernels=kernels,
         samples=samples,
         held_out=max(4, samples // 2),

@@ -17,6 +17,7 @@ from tailorbird.device import Device
 from tailorbird.document import dump_document
 from tailorbird.flow.artifact import read_document
 from tailorbird.flow.data import Batches, Splits
+from tailorbird.flow.identity import latency_identity
 from tailorbird.flow.latency import profile_latency, require_runtime
 from tailorbird.flow.network import Network
 from tailorbird.flow.workspace import Note, Workspace, silent
@@ -174,7 +175,7 @@ def _search(
         net,
         network.example,
         device,
-        identity=network.result.key,
+        identity=latency_identity(net),
         kernels=options.kernels,
         samples=options.samples,
         held_out=options.held_out,

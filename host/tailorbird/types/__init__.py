@@ -2,6 +2,7 @@
 
 from tailorbird.types.bundle import Artifact, BlobRef, Compatible, Manifest, ManifestRung, RuntimeBlob
 from tailorbird.types.config import Config
+from tailorbird.types.context import Context
 from tailorbird.types.deployment import (
     AgentStatus,
     BlobState,
@@ -42,6 +43,7 @@ __all__ = [
     "Candidate",
     "Compatible",
     "Config",
+    "Context",
     "Deployment",
     "DeploymentState",
     "DeviceCard",

@@ -62,7 +62,9 @@ def test_help_lists_every_command(capsys):
     assert all(f"\n  {name} " in words for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "devices ls", "devices add", "devices show", "devices forget"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, "devices ls", "devices add", "devices show", "devices forget", "devices srcc"]
+)
 def test_every_command_explains_itself_and_knows_json(capsys, command):
     assert main([*command.split(), "--help"]) == 0
     words = capsys.readouterr().out
