@@ -10,12 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from tailorbird.predict.hgp import Variances, prior_covariance
+from tailorbird.predict.proxy_gp import squared_distances
 from tailorbird.predict.proxy_table import Array, ProxyTable
 
 #: Up to this many samples are spread over clusters.
 MOST_CLUSTERS = 6
 _CANDIDATES = 800
-_TYPICAL = Variances(common=1.0, own=0.5, operator=0.2, structure=0.05, noise=0.02)
+_TYPICAL = Variances(common=1.0, own=0.5, operator=0.2, structure=0.05, response=0.0, noise=0.02)
 _RESTARTS = 3
 _ROUNDS = 100
 
@@ -56,13 +57,13 @@ def _clusters(points: Array, count: int, rng: np.random.Generator) -> Array:
     """Squared distances of all points to the centres of k-means, (N, count); seeded by k-means++."""
     centres = points[[int(rng.integers(len(points)))]]
     while len(centres) < count:
-        nearest = _squared_distances(points, centres).min(axis=1)
+        nearest = squared_distances(points, centres).min(axis=1)
         total = nearest.sum()
         chances = nearest / total if total > 0 else None
         centres = np.concatenate([centres, points[[int(rng.choice(len(points), p=chances))]]])
     label = None
     for _ in range(_ROUNDS):
-        distances = _squared_distances(points, centres)
+        distances = squared_distances(points, centres)
         before, label = label, distances.argmin(axis=1)
         if before is not None and (label == before).all():
             break
@@ -70,9 +71,4 @@ def _clusters(points: Array, count: int, rng: np.random.Generator) -> Array:
         sums = np.zeros_like(centres)
         np.add.at(sums, label, points)
         centres = np.where(sizes[:, None] > 0, sums / np.maximum(sizes, 1)[:, None], centres)
-    return _squared_distances(points, centres)
-
-
-def _squared_distances(points: Array, centres: Array) -> Array:
-    squares = (points**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)[None] - 2 * points @ centres.T
-    return np.maximum(squares, 0)
+    return squared_distances(points, centres)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -26,6 +26,8 @@ _NOISES = np.array([1e-4, 1e-3, 1e-2, 0.05, 0.2, 1.0, 4.0])
 #: that are conditioned on.
 _CHOOSING_ROWS, _LEAST_CHOOSING_ROWS = 256, 96
 _MOST_ROWS = 1500
+#: Rows that tell how the proxies respond to features, and the ridge penalty of that.
+_RESPONSE_ROWS, _RESPONSE_PENALTY = 400, 3.0
 #: Latencies closer together than this are constant: the device tells nothing of an order.
 _CONSTANT = 1e-9
 
@@ -39,14 +41,24 @@ class ArchitectureKernel:
 
     def __call__(self, rows: Array, columns: Array) -> Array:
         """(N, P) and (M, P) to (N, M)."""
-        inner = rows @ columns.T
-        squared = (rows**2).sum(axis=1)[:, None] + (columns**2).sum(axis=1)[None] - 2 * inner
-        near = np.exp(-np.maximum(squared, 0) / (2 * self.squared_length))
-        return (1 - self.linear_share) * near + self.linear_share * inner / max(1, rows.shape[1])
+        near = np.exp(-squared_distances(rows, columns) / (2 * self.squared_length))
+        return (1 - self.linear_share) * near + self.linear_share * rows @ columns.T / max(1, rows.shape[1])
 
     def diagonal(self, rows: Array) -> Array:
         """(N, P) to (N,): of each architecture with itself."""
         return (1 - self.linear_share) + self.linear_share * (rows**2).sum(axis=1) / max(1, rows.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseKernel:
+    """Squared exponential in features (P,) weighted by importance; 1 for an architecture with itself."""
+
+    importance: Array
+    squared_length: float
+
+    def __call__(self, rows: Array, columns: Array) -> Array:
+        """(N, P) and (M, P) to (N, M)."""
+        return np.exp(-squared_distances(rows * self.importance, columns * self.importance) / (2 * self.squared_length))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +75,14 @@ class _Group:
 class ProxyGP:
     """Smooth latencies of all informative proxies.
 
-    kernel: shared; scale: of features; centres, weights: per group, rows (N, P) and coefficients (N, members);
+    kernel: shared; response: a second kernel, on features by how strongly the proxies respond to them; scale: of
+    features; centres, weights: per group, rows (N, P) and coefficients (N, members);
     members: columns of the trends of each group; spread: each proxy's relative spread of latency; informative: number
     of proxies with any variation.
     """
 
     kernel: ArchitectureKernel
+    response: ResponseKernel
     scale: FeatureScale
     centres: tuple[Array, ...]
     weights: tuple[Array, ...]
@@ -103,8 +117,9 @@ def proxy_gp(table: ProxyTable) -> ProxyGP:
         centres.append(rows)
         weights.append(coefficients)
     spreads = [np.nanstd(np.log(column)) for column in informative]
-    return ProxyGP(
+    gp = ProxyGP(
         kernel,
+        ResponseKernel(np.ones(scaled.shape[1]), 1.0),
         table.scale,
         tuple(centres),
         tuple(weights),
@@ -112,6 +127,25 @@ def proxy_gp(table: ProxyTable) -> ProxyGP:
         float(np.sqrt(np.mean(np.square(spreads)))) if spreads else 0.0,
         len(informative),
     )
+    rows = np.random.default_rng(0).permutation(len(scaled))[:_RESPONSE_ROWS]
+    return replace(gp, response=_response(scaled[rows], gp.trends(scaled[rows])))
+
+
+def squared_distances(rows: Array, columns: Array) -> Array:
+    """Between all pairs, (N, P) and (M, P) to (N, M)."""
+    squares = (rows**2).sum(axis=1)[:, None] + (columns**2).sum(axis=1)[None] - 2 * rows @ columns.T
+    return np.maximum(squares, 0)
+
+
+def _response(rows: Array, trends: Array) -> ResponseKernel:
+    """A feature is as important as its coefficient in ridge regressions of the proxies' trends (root mean square)."""
+    if trends.shape[1]:
+        gram = rows.T @ rows + _RESPONSE_PENALTY * np.eye(rows.shape[1])
+        slopes = np.linalg.solve(gram, rows.T @ (trends - trends.mean(axis=0)))
+        importance = np.sqrt((slopes**2).mean(axis=1))
+    else:
+        importance = np.ones(rows.shape[1])
+    return ResponseKernel(importance, _median_squared_distance(rows * importance))
 
 
 def _varies(column: Array) -> bool:
@@ -165,8 +199,6 @@ def _choose(scaled: Array, groups: list[_Group]) -> tuple[ArchitectureKernel, st
 
 
 def _median_squared_distance(rows: Array) -> float:
-    squares = (rows**2).sum(axis=1)
-    distances = squares[:, None] + squares[None] - 2 * rows @ rows.T
-    apart = distances[np.triu_indices(len(rows), 1)]
-    apart = apart[apart > 1e-9]  # the same architecture may be listed more than once
+    apart = squared_distances(rows, rows)[np.triu_indices(len(rows), 1)]
+    apart = apart[apart > 1e-9 * apart.max(initial=0)]  # the same architecture may be listed more than once
     return float(np.median(apart)) if len(apart) else 1.0
