@@ -32,13 +32,17 @@ class Bench:
         protocol: Protocol,
         runtime_libraries: tuple[tuple[str, Path], ...],
         candidate_timeout_s: float,
+        *,
+        interleaved: bool = False,
+        seed: int = 0,
     ) -> AsyncIterator[tuple[int, Timings]]:
-        """Timings of each candidate, in order; a candidate that fails yields its error.
+        """Timings of each candidate, in order; a candidate that fails yields its error. interleaved: timed in turns.
 
         Raises:
             LeaseError: LEASE_REQUIRED, LEASE_LOST (also when the lease ends meanwhile).
         """
-        results = self._worker.measure(candidates, protocol, runtime_libraries, candidate_timeout_s)
+        work = (candidates, protocol, runtime_libraries, candidate_timeout_s)
+        results = self._worker.measure_in_turns(*work, seed=seed) if interleaved else self._worker.measure(*work)
         async with aclosing(results):  # type: ignore[type-var]
             while True:
                 # The turn ends with the candidate: a caller that stops reading must not keep the next one waiting.

@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+import time
 import uuid
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -195,13 +196,15 @@ class Daemon:
     def _on_lease_end(self, lease: Lease, how: str) -> None:
         details = {"state": how, "holder": lease.holder, "token": str(lease.token)}
         self.events.append("lease", message=f"the lease of {lease.holder} was {how}", details=details)
-        self._background.spawn(self._clean_up_after(lease))
+        self._background.spawn(self._clean_up_after(lease, time.time()))
 
-    async def _clean_up_after(self, lease: Lease) -> None:
+    async def _clean_up_after(self, lease: Lease, ended_s: float) -> None:
         if self._leases.current is None:
             await self._bench.stop()
         if lease.blobs:
-            swept = await self.models.collect(grace_s=0.0, only=frozenset(lease.blobs))
+            # What somebody has asked for since then is about to be used under the next lease.
+            grace_s = max(time.time() - ended_s, 0.0)
+            swept = await self.models.collect(grace_s=grace_s, only=frozenset(lease.blobs))
             details = {"blobs": str(swept.blobs), "freed_bytes": str(swept.freed_bytes), "token": str(lease.token)}
             self.events.append("blobs_collected", message="blobs of the ended lease are gone", details=details)
 

@@ -33,6 +33,7 @@ from tailorbird_api.agent.v1 import agent_service_pb2_grpc as api_grpc
 Reply = TypeVar("Reply")
 MIN_INTERVAL_S, DEFAULT_INTERVAL_S = 0.1, 1.0
 DEFAULT_CANDIDATE_S, MAX_CANDIDATE_S = 10.0, 3600.0
+MAX_INTERLEAVED = 8
 PAGE = 100
 
 
@@ -110,6 +111,10 @@ class AgentService(api_grpc.AgentServiceServicer):
             for each in request.candidates
         ]
         libraries = tuple((each.runtime, blobs.path(each.blob.sha256)) for each in request.runtime_blobs)
+        if request.interleaved and not 2 <= len(candidates) <= MAX_INTERLEAVED:
+            raise RequestError(
+                "INPUT_INVALID", f"{len(candidates)} candidates, 2 to {MAX_INTERLEAVED} can be interleaved."
+            )
         timeout_s = wire.positive_seconds_of(request, "candidate_timeout") or DEFAULT_CANDIDATE_S
         results = self._parts.bench.measure(
             request.fencing_token,
@@ -117,6 +122,8 @@ class AgentService(api_grpc.AgentServiceServicer):
             wire.protocol_from_proto(request.protocol),
             libraries,
             min(timeout_s, MAX_CANDIDATE_S),
+            interleaved=request.interleaved,
+            seed=request.seed,
         )
         async with aclosing(results):  # type: ignore[type-var]
             async for index, timings in results:

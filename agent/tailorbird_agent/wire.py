@@ -12,6 +12,7 @@ from google.protobuf import duration_pb2, json_format, timestamp_pb2
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from tailorbird_agent.bench.protocol import MAX_SAMPLES
 from tailorbird_agent.deploy.machine import Phase
 from tailorbird_agent.deploy.manifest import BlobRef, Compatible, Manifest, Rung, RuntimeBlob
 from tailorbird_agent.errors import ERROR_DOMAIN, AgentError, BundleError, RequestError
@@ -217,15 +218,17 @@ def protocol_from_proto(message: measurement_pb2.TimingProtocol) -> Protocol:
     """
     protocol = Protocol(
         mode=message.mode or "quick",
-        min_runs=message.min_runs or 5,
-        min_time_ms=message.min_time_ms or 20,
-        max_time_ms=message.max_time_ms or 2000,
+        min_runs=message.min_runs or 20,
+        min_time_ms=message.min_time_ms or 500,
+        max_time_ms=message.max_time_ms or 10_000,
         threads=message.threads or 1,
     )
     if min(protocol.min_runs, protocol.min_time_ms, protocol.max_time_ms, protocol.threads) < 0:
         raise RequestError("INPUT_INVALID", "A number of the timing protocol is negative.")
-    if protocol.max_time_ms > 600_000 or protocol.min_runs > 1_000_000 or protocol.threads > 1024:
-        raise RequestError("INPUT_INVALID", "The timing protocol asks for more than 600 s, 10^6 runs or 1024 threads.")
+    if protocol.max_time_ms > 600_000 or protocol.min_runs > MAX_SAMPLES or protocol.threads > 1024:
+        raise RequestError(
+            "INPUT_INVALID", f"The timing protocol asks for more than 600 s, {MAX_SAMPLES} runs or 1024 threads."
+        )
     return protocol
 
 
@@ -263,6 +266,8 @@ def timings_to_proto(timings: Timings) -> measurement_pb2.Measurement:
         verdict_reason=timings.verdict_reason,
         error=timings.error,
         environment=dict(timings.environment),
+        delay_us=timings.delay_us,
+        blocks=timings.blocks,
     )
 
 

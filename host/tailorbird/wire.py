@@ -253,6 +253,8 @@ def measurement_from(message: measurement_pb2.Measurement) -> Measurement:
         verdict_reason=message.verdict_reason,
         error=message.error,
         environment=tuple(sorted(message.environment.items())),
+        delay_us=tuple(message.delay_us),
+        blocks=tuple(message.blocks),
     )
 
 

@@ -157,11 +157,11 @@ def test_modules_that_hang_or_crash_cost_their_own_time_and_nothing_else(
     bodies = {"hangs": "for (;;) sleep(1);", "crashes": "*(volatile int *)0 = 1;", "idles": ""}
     libraries = {name: compiled(name, body) for name, body in bodies.items()}
     request = kernels(agent, token, tvm_runtime, **libraries)
-    request.candidate_timeout.FromMilliseconds(1500)
+    request.candidate_timeout.FromMilliseconds(4000)
     results = {
         each.measurement.label: each.measurement for each in agent.control.MeasureModules(request, timeout=TIMEOUT)
     }
-    assert "1.5 s" in results["hangs"].error
+    assert "4 s" in results["hangs"].error
     assert "SIGSEGV" in results["crashes"].error
     assert results["idles"].error  # it has no entry point: refused, and by a worker that lives
     assert not any(each.cpu_us for each in results.values())

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tailorbird_agent.runtimes import ModuleInvalidError, Runtime, memory, open_runtime
+from tailorbird_agent.runtimes import ModuleInvalidError, Runtime, RuntimeMissingError, memory, open_runtime
 from tailorbird_agent.runtimes.arrays import aligned_zeros
 from tailorbird_agent.runtimes.base import Array
 from tailorbird_agent.runtimes.tvm import TvmRuntime
@@ -20,11 +20,17 @@ _RUNTIME_OF = {"tvm-kernel": "tvm", "tvm-model": "tvm", "litert-model": "litert"
 
 
 class Bench:
-    """Runtimes, opened when the first candidate needs them."""
+    """Runtimes: those whose libraries came along are opened at once, the others when the first candidate needs them.
+
+    On a slow board opening one takes seconds, which are not the first candidate's.
+    """
 
     def __init__(self, libraries: dict[str, Path]) -> None:
         self._libraries = libraries
         self._runtimes: dict[str, Runtime] = {}
+        for name, library in libraries.items():
+            with contextlib.suppress(RuntimeMissingError):  # the candidates that need it will say so
+                self._runtimes[name] = open_runtime(name, library)
 
     @contextlib.contextmanager
     def prepared(self, candidate: CandidatePlan, threads: int) -> Iterator[tuple[Callable[[], object], str]]:

@@ -22,17 +22,17 @@ _TRIAD_DEFAULT_BYTES = 32 * 1024 * 1024
 
 
 def measure_figure(
-    name: str, protocol: Protocol, stopwatch: Stopwatch, available_bytes: float | None
+    name: str, protocol: Protocol, stopwatch: Stopwatch, available_bytes: float | None, look: Callable[[], None]
 ) -> tuple[float, str, Samples]:
-    """Value, unit and samples of one of FIGURE_NAMES; available_bytes bounds the arrays."""
+    """Value, unit and samples of one of FIGURE_NAMES; available_bytes bounds the arrays, `look` is time_call's."""
     if name == "gemm-fp32":
-        return _gemm(protocol, stopwatch)
+        return _gemm(protocol, stopwatch, look)
     if name == "stream-triad":
-        return _triad(protocol, stopwatch, available_bytes)
+        return _triad(protocol, stopwatch, available_bytes, look)
     raise ValueError(f"unknown figure {name!r}")
 
 
-def _gemm(protocol: Protocol, stopwatch: Stopwatch) -> tuple[float, str, Samples]:
+def _gemm(protocol: Protocol, stopwatch: Stopwatch, look: Callable[[], None]) -> tuple[float, str, Samples]:
     """Best GFLOP/s of square float32 products, 2 n^3 operations each, over sizes that suit small and large caches."""
     share = replace(
         protocol,
@@ -41,7 +41,7 @@ def _gemm(protocol: Protocol, stopwatch: Stopwatch) -> tuple[float, str, Samples
     )
     best: tuple[float, str, Samples] | None = None
     for size in _GEMM_SIZES:
-        samples = time_call(_product(size), share, stopwatch)
+        samples = time_call(_product(size), share, stopwatch, look)
         gflops = 2.0 * size**3 / (statistics.median(samples.cpu_us) * 1e3)
         if best is None or gflops > best[0]:
             best = (gflops, "GFLOP/s", samples)
@@ -56,7 +56,9 @@ def _product(size: int) -> Callable[[], object]:
     return lambda: np.matmul(left, right, out=out)
 
 
-def _triad(protocol: Protocol, stopwatch: Stopwatch, available_bytes: float | None) -> tuple[float, str, Samples]:
+def _triad(
+    protocol: Protocol, stopwatch: Stopwatch, available_bytes: float | None, look: Callable[[], None]
+) -> tuple[float, str, Samples]:
     """GB/s of a = b + s * c by one thread (McCalpin, STREAM), over arrays four times the last-level cache.
 
     Worked through in chunks whose product stays in cache, so memory sees what STREAM counts: two reads and one write.
@@ -75,5 +77,5 @@ def _triad(protocol: Protocol, stopwatch: Stopwatch, available_bytes: float | No
             np.multiply(right, 3.0, out=scaled)
             np.add(left, scaled, out=target)
 
-    samples = time_call(triad, protocol, stopwatch)
+    samples = time_call(triad, protocol, stopwatch, look)
     return 3 * 8 * count / (statistics.median(samples.cpu_us) * 1e3), "GB/s", samples

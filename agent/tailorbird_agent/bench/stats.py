@@ -18,12 +18,34 @@ _TREND_POINTS = 120
 class Thresholds:
     """Where timings stop being trustworthy."""
 
-    clock_drop: float = 0.05  # clock after the batch against before
+    clock_drop: float = 0.05  # clock at any look after the first, against the first
     wait_share: float = 0.05  # of the wall time not spent on the CPU
     steal_share: float = 0.02  # of the machine's CPU time taken by the hypervisor
+    pressure_percent: float = 10.0  # of the last 10 s in which some task waited for a CPU
+    switches_per_s: float = 50.0  # times the scheduler took the CPU away
     drift: float = 0.03  # last third against first, if the trend is significant too
     trend_p: float = 0.01
     spread: float = 0.03  # MAD over median of the on-CPU times
+    reference_drift: float = 0.03  # reference kernel against its usual time
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A batch of timings and its circumstances.
+
+    looks: the sensors before, between and after; delay_us: run-queue delay per run of all threads, empty when unknown;
+    reference_drifts: of the reference kernel at the looks; switches: involuntary ones between the first look and the
+    last, None when unknown; threads: of the runtime.
+    """
+
+    wall_us: Sequence[float]
+    cpu_us: Sequence[float]
+    looks: Sequence[Readings]
+    delay_us: Sequence[float] = ()
+    reference_drifts: Sequence[float] = ()
+    switches: int | None = None
+    elapsed_s: float = 0.0
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +68,19 @@ def wait_share(wall_us: Sequence[float], cpu_us: Sequence[float]) -> float:
     return max(0.0, 1.0 - sum(cpu_us) / wall) if wall > 0.0 else 0.0
 
 
+def queue_share(evidence: Evidence) -> float | None:
+    """Share of the wall time that a thread was ready and had no CPU, mean over the threads; None when unknown."""
+    wall = sum(evidence.wall_us)
+    if not evidence.delay_us or wall <= 0.0:
+        return None
+    return sum(evidence.delay_us) / wall / evidence.threads
+
+
 def drift(samples: Sequence[float]) -> float:
     """Median of the last third against that of the first: 0.05 when it became 5 % slower. 0 for under 3 samples."""
     third = len(samples) // 3
-    if third == 0:
-        return 0.0
-    return statistics.median(samples[-third:]) / statistics.median(samples[:third]) - 1.0
+    first = statistics.median(samples[:third]) if third else 0.0
+    return statistics.median(samples[-third:]) / first - 1.0 if first > 0.0 else 0.0
 
 
 def trend_p_value(samples: Sequence[float]) -> float:
@@ -73,63 +102,96 @@ def trend_p_value(samples: Sequence[float]) -> float:
     return math.erfc(z / math.sqrt(2.0))
 
 
-def judge(
-    wall_us: Sequence[float],
-    cpu_us: Sequence[float],
-    before: Readings,
-    after: Readings,
-    thresholds: Thresholds | None = None,
-) -> Verdict:
-    """Whether a batch can be trusted, from its samples and the sensors before and after.
+def judge(evidence: Evidence, thresholds: Thresholds | None = None) -> Verdict:
+    """Whether a batch can be trusted.
 
     The order is that of harm: throttled, unstable and noisy spoil the on-CPU times, contended the wall times alone.
     A sensor that is absent accuses nobody.
     """
     limits = thresholds or Thresholds()
     found: list[Verdict] = []
-    found += [Verdict("throttled", reason) for reason in _throttling(before, after, limits)]
-    change = drift(cpu_us)
-    if abs(change) > limits.drift and trend_p_value(cpu_us) < limits.trend_p:
-        found.append(Verdict("unstable", f"CPU time drifted by {change:+.1%} from the first third to the last"))
-    spread = median_absolute_deviation(cpu_us) / statistics.median(cpu_us) if statistics.median(cpu_us) > 0.0 else 0.0
-    if spread > limits.spread:
-        found.append(Verdict("noisy", f"CPU-time spread {spread:.1%} of the median"))
-    found += [Verdict("contended", reason) for reason in _contention(wall_us, cpu_us, before, after, limits)]
+    found += [Verdict("throttled", reason) for reason in _throttling(evidence.looks, limits)]
+    found += [Verdict("unstable", reason) for reason in _drifting(evidence, limits)]
+    found += [Verdict("noisy", reason) for reason in _noise(evidence, limits)]
+    found += [Verdict("contended", reason) for reason in _contention(evidence, limits)]
     return Verdict(found[0].name, "; ".join(verdict.reason for verdict in found)) if found else Verdict("ok")
 
 
-def _throttling(before: Readings, after: Readings, limits: Thresholds) -> list[str]:
+def _throttling(looks: Sequence[Readings], limits: Thresholds) -> list[str]:
     reasons = []
-    if 1.0 in {before.get("throttled"), after.get("throttled")}:
+    if any(look.get("throttled") == 1.0 for look in looks):
         reasons.append("the hardware reports throttling")
-    events = _growth("throttle_count", before, after)
+    if any(look.get("under_voltage") == 1.0 for look in looks):
+        reasons.append("the hardware reports under-voltage")
+    events = _growth("throttle_count", looks)
     if events > 0.0:
         reasons.append(f"{events:.0f} throttling events during the batch")
-    clock_before, clock_after = before.get("frequency_hz"), after.get("frequency_hz")
-    if clock_before and clock_after and clock_after < (1.0 - limits.clock_drop) * clock_before:
-        reasons.append(f"the clock fell from {clock_before / 1e6:.0f} to {clock_after / 1e6:.0f} MHz")
+    for name, words in (("frequency_hz", "clock"), ("frequency_limit_hz", "clock's limit")):
+        clocks = [clock for look in looks if (clock := look.get(name)) is not None]
+        if clocks and min(clocks) < (1.0 - limits.clock_drop) * clocks[0]:
+            reasons.append(f"the {words} fell from {clocks[0] / 1e6:.0f} to {min(clocks) / 1e6:.0f} MHz")
     return reasons
 
 
-def _contention(
-    wall_us: Sequence[float], cpu_us: Sequence[float], before: Readings, after: Readings, limits: Thresholds
-) -> list[str]:
+def _drifting(evidence: Evidence, limits: Thresholds) -> list[str]:
     reasons = []
-    waited = wait_share(wall_us, cpu_us)
+    change = drift(evidence.cpu_us)
+    if abs(change) > limits.drift and trend_p_value(evidence.cpu_us) < limits.trend_p:
+        reasons.append(f"CPU time drifted by {change:+.1%} from the first third to the last")
+    worst = max(evidence.reference_drifts, key=abs, default=0.0)
+    if abs(worst) > limits.reference_drift:
+        reasons.append(f"the reference kernel took {worst:+.1%} against its usual time")
+    return reasons
+
+
+def _noise(evidence: Evidence, limits: Thresholds) -> list[str]:
+    middle = statistics.median(evidence.cpu_us)
+    if middle <= 0.0:
+        return ["the CPU clock does not resolve the calls"]
+    reasons = []
+    spread = median_absolute_deviation(evidence.cpu_us) / middle
+    if spread > limits.spread:
+        reasons.append(f"CPU-time spread {spread:.1%} of the median")
+    if evidence.threads > 1 and _waited(evidence) > limits.wait_share:
+        # While one thread of a pool waits for a CPU, the others spin or take over its work.
+        reasons.append(f"{evidence.threads} threads waited for a CPU, and their CPU time is not that of a free device")
+    return reasons
+
+
+def _contention(evidence: Evidence, limits: Thresholds) -> list[str]:
+    reasons = []
+    waited = _waited(evidence)
     if waited > limits.wait_share:
-        reasons.append(f"off the CPU for {waited:.0%} of the time")
-    stolen = after.get("steal_share")
+        queued = queue_share(evidence)
+        reasons.append(
+            f"off the CPU for {waited:.0%} of the time"
+            + ("" if queued is None else f", {queued:.0%} ready and waiting for one")
+        )
+    last = evidence.looks[-1] if evidence.looks else {}
+    pressure, stolen = last.get("cpu_some_avg10_percent"), last.get("steal_share")
+    if pressure is not None and pressure > limits.pressure_percent:
+        reasons.append(f"tasks waited for a CPU in {pressure:.0f}% of the last 10 s")
     if stolen is not None and stolen > limits.steal_share:
         reasons.append(f"the hypervisor took {stolen:.0%} of the CPU time")
-    stops = _growth("cpu_throttled_count", before, after)
+    stops = _growth("cpu_throttled_count", evidence.looks)
     if stops > 0.0:
         reasons.append(f"the cgroup's CPU quota stopped it {stops:.0f} times")
+    if evidence.switches is not None and evidence.switches > limits.switches_per_s * max(evidence.elapsed_s, 1.0):
+        reasons.append(f"the scheduler took the CPU away {evidence.switches} times")
     return reasons
 
 
-def _growth(name: str, before: Readings, after: Readings) -> float:
-    first, last = before.get(name), after.get(name)
-    return last - first if first is not None and last is not None else 0.0
+def _waited(evidence: Evidence) -> float:
+    """Share of the time without a CPU. Threads of a pool also sleep of their own accord: of theirs, the queueing."""
+    queued = queue_share(evidence)
+    if evidence.threads > 1 and queued is not None:
+        return queued
+    return wait_share(evidence.wall_us, evidence.cpu_us)
+
+
+def _growth(name: str, looks: Sequence[Readings]) -> float:
+    counts = [count for look in looks if (count := look.get(name)) is not None]
+    return counts[-1] - counts[0] if counts else 0.0
 
 
 def _blocks(samples: Sequence[float], limit: int) -> list[float]:

@@ -7,6 +7,7 @@ some milliseconds old; for threads of one's own process the per-thread clocks ar
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -97,3 +98,34 @@ def own_run_times_us(tids: Iterable[int] | None = None) -> dict[int, float]:
 def busiest_us(before: Mapping[int, float], after: Mapping[int, float]) -> float:
     """CPU time of the thread that worked most between two looks."""
     return max((now - before.get(tid, 0.0) for tid, now in after.items()), default=0.0)
+
+
+class RunQueue:
+    """How long threads of this process were ready and had no CPU; its files stay open, since it is read all the time.
+
+    Kernels without scheduler statistics do not tell.
+    """
+
+    __slots__ = ("_descriptors",)
+
+    def __init__(self, tids: Iterable[int]) -> None:
+        self._descriptors: list[int] = []
+        for tid in tids:
+            with suppress(OSError):
+                flags = os.O_RDONLY | os.O_CLOEXEC
+                self._descriptors.append(os.open(f"/proc/self/task/{tid}/schedstat", flags))
+
+    def delay_us(self) -> float | None:
+        """Microseconds of all threads together since they started; None when the kernel does not tell."""
+        total_ns, told = 0, False
+        for descriptor in self._descriptors:
+            with suppress(OSError):  # the thread has ended
+                words = os.pread(descriptor, 100, 0).split()
+                if len(words) >= 2:
+                    total_ns += int(words[1])
+                    told = True
+        return total_ns / 1e3 if told else None
+
+    def __del__(self) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)

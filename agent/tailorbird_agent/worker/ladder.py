@@ -38,7 +38,8 @@ class ResidentRung:
         results = self.module.run(inputs)
         for output, result in zip(outputs, results, strict=True):
             np.copyto(output, result, casting="no")
-        return self.stopwatch.stop()
+        lap = self.stopwatch.stop()
+        return lap.wall_us, lap.cpu_us
 
 
 def load_ladder(plan: ServePlan) -> tuple[dict[str, ResidentRung], tuple[RungCheck, ...]]:

@@ -6,92 +6,112 @@ starts another and goes on.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
 from tailorbird_agent.bench.candidates import Bench
+from tailorbird_agent.bench.circumstances import Circumstances, Device
 from tailorbird_agent.bench.kernels import measure_figure
-from tailorbird_agent.bench.protocol import Samples, time_call
+from tailorbird_agent.bench.protocol import Samples, time_calls
 from tailorbird_agent.bench.stats import judge
 from tailorbird_agent.bench.stopwatch import make_stopwatch
-from tailorbird_agent.hardware import SensorReader
-from tailorbird_agent.worker.channel import Channel, Message
+from tailorbird_agent.worker.channel import Channel
 from tailorbird_agent.worker.plan import CandidatePlan, Figure, Protocol, Timings
 
-#: Sensors kept with the timings, before and after; those the device lacks are left out.
-_NOTED = (
-    "frequency_hz",
-    "temperature_max_c",
-    "throttled",
-    "throttle_count",
-    "cpu_some_avg10_percent",
-    "load_1min",
-    "steal_share",
-    "memory_available_bytes",
-)
 _ERROR_LENGTH = 500
 
 
 def measure(descriptor: int, sandbox: Sequence[str]) -> None:
-    """Obey the channel: first {"libraries": ...}, then {"op": "time" | "figure" | "stop"} one by one."""
+    """Obey the channel: first {"libraries": ...}, then {"op": "time" | "next" | "figure" | "stop"} one by one.
+
+    "time" answers with the first candidate's timings, "next" with those of the candidate after.
+    """
     channel = Channel.adopt(descriptor)
     opening = channel.receive()
     if opening is None:
         return
     examiner = Examiner({name: Path(path) for name, path in opening["libraries"]})
     channel.send({"sandbox": list(sandbox)})
+    waiting: list[Timings] = []
     while (message := channel.receive()) is not None and message["op"] != "stop":
-        protocol = Protocol(**message["protocol"])
-        channel.send(
-            examiner.time(message, protocol) if message["op"] == "time" else examiner.figure(message, protocol)
-        )
+        if message["op"] == "figure":
+            figure = examiner.figure(message["name"], Protocol(**message["protocol"]))
+            channel.send({"figure": asdict(figure)})
+            continue
+        if message["op"] == "time":
+            candidates = [CandidatePlan.from_json(each) for each in message["candidates"]]
+            waiting = examiner.time(candidates, Protocol(**message["protocol"]), message["seed"])
+        channel.send({"timings": asdict(waiting.pop(0))})
 
 
 class Examiner:
-    """Times things, with the sensors read around them."""
+    """Times things, and looks at the device around them."""
 
     def __init__(self, libraries: Mapping[str, Path]) -> None:
         self._bench = Bench(dict(libraries))
-        self._sensors = SensorReader()
+        self._device = Device()
 
-    def time(self, message: Message, protocol: Protocol) -> Message:
-        """One candidate."""
-        candidate = CandidatePlan.from_json(message["candidate"])
+    def time(self, candidates: Sequence[CandidatePlan], protocol: Protocol, seed: int) -> list[Timings]:
+        """Time candidates in turns. One that cannot be run spoils the comparison: its error is everybody's."""
+        runtimes: list[str] = []
+        label = ""
         try:
-            with self._bench.prepared(candidate, protocol.threads) as (call, runtime):
-                call()  # makes the threads that the stopwatch has to watch
-                before = self._sensors.read().as_dict()
-                samples = time_call(call, protocol, make_stopwatch(protocol.threads))
-            timings = self._judged(candidate.label, samples, before, {"runtime": runtime, "mode": protocol.mode})
+            with ExitStack() as loaded:
+                calls = []
+                for candidate in candidates:
+                    label = candidate.label
+                    call, runtime = loaded.enter_context(self._bench.prepared(candidate, protocol.threads))
+                    call()  # makes the threads that the stopwatch has to watch
+                    calls.append(call)
+                    runtimes.append(runtime)
+                seen = Circumstances(self._device)
+                stopwatch = make_stopwatch(protocol.threads, queueing=True)
+                draw = random.Random(seed)  # noqa: S311 -- an order, not a secret
+                found = time_calls(calls, protocol, stopwatch, seen.look, draw)
         except Exception as error:
             words = " ".join(str(error).split())
-            timings = Timings(candidate.label, error=f"{type(error).__name__}: {words[:_ERROR_LENGTH]}")
-        return {"timings": asdict(timings)}
+            where = f"{label}: " if len(candidates) > 1 and label else ""
+            failure = f"{where}{type(error).__name__}: {words[:_ERROR_LENGTH]}"
+            return [Timings(candidate.label, error=failure) for candidate in candidates]
+        return [
+            _judged(candidate.label, samples, seen, protocol, {"runtime": runtime})
+            for candidate, runtime, samples in zip(candidates, runtimes, found, strict=True)
+        ]
 
-    def figure(self, message: Message, protocol: Protocol) -> Message:
+    def figure(self, name: str, protocol: Protocol) -> Figure:
         """One device figure."""
-        name = message["name"]
-        before = self._sensors.read().as_dict()
-        available = before.get("memory_available_bytes")
-        value, unit, samples = measure_figure(name, protocol, make_stopwatch(protocol.threads), available)
-        timings = self._judged(name, samples, before, {"runtime": "numpy", "mode": protocol.mode})
-        return {"figure": asdict(Figure(name, value, unit, timings))}
+        seen = Circumstances(self._device)
+        available = self._device.sense().get("memory_available_bytes")
+        stopwatch = make_stopwatch(protocol.threads, queueing=True)
+        value, unit, samples = measure_figure(name, protocol, stopwatch, available, seen.look)
+        return Figure(name, value, unit, _judged(name, samples, seen, protocol, {"runtime": "numpy"}))
 
-    def _judged(
-        self, label: str, samples: Samples, before: Mapping[str, float | None], notes: Mapping[str, str]
-    ) -> Timings:
-        after = self._sensors.read().as_dict()
-        verdict = judge(samples.wall_us, samples.cpu_us, before, after)
-        environment = dict(notes) | {"calls_per_sample": str(samples.number)}
-        for moment, readings in (("before", before), ("after", after)):
-            found = ((name, readings.get(name)) for name in _NOTED)
-            environment |= {f"{name}.{moment}": f"{value:.6g}" for name, value in found if value is not None}
-        return Timings(
-            label=label,
-            wall_us=tuple(round(sample, 3) for sample in samples.wall_us),
-            cpu_us=tuple(round(sample, 3) for sample in samples.cpu_us),
-            verdict=verdict.name,
-            verdict_reason=verdict.reason,
-            environment=tuple(environment.items()),
-        )
+
+def _judged(label: str, samples: Samples, seen: Circumstances, protocol: Protocol, notes: Mapping[str, str]) -> Timings:
+    verdict = judge(seen.evidence(samples, protocol.threads))
+    environment = dict(notes) | {
+        "mode": protocol.mode,
+        "threads": str(protocol.threads),
+        "calls_per_sample": str(samples.number),
+    }
+    if not samples.complete:
+        spent_s = sum(samples.wall_us) * samples.number / 1e6
+        runs = f"{len(samples.wall_us)} of {protocol.min_runs} runs"
+        environment["cut_short"] = f"{runs} and {spent_s:.3g} of {protocol.min_time_ms / 1e3:g} s"
+    return Timings(
+        label=label,
+        wall_us=_rounded(samples.wall_us),
+        cpu_us=_rounded(samples.cpu_us),
+        delay_us=_rounded(samples.delay_us),
+        blocks=samples.blocks,
+        verdict=verdict.name,
+        verdict_reason=verdict.reason,
+        environment=tuple((environment | seen.notes()).items()),
+    )
+
+
+def _rounded(samples: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(sample, 3) for sample in samples)

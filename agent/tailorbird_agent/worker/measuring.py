@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,36 @@ class MeasuringWorker:
         in its timings; the batch goes on.
         """
         for index, candidate in enumerate(candidates):
-            message = {"op": "time", "candidate": jsonable(candidate), "protocol": jsonable(protocol)}
+            turns = self.measure_in_turns([candidate], protocol, runtime_libraries, candidate_timeout_s, seed=0)
+            async with aclosing(turns):  # type: ignore[type-var]
+                async for _, timings in turns:
+                    yield index, timings
+
+    async def measure_in_turns(
+        self,
+        candidates: Sequence[CandidatePlan],
+        protocol: Protocol,
+        runtime_libraries: Libraries,
+        candidate_timeout_s: float,
+        *,
+        seed: int,
+    ) -> AsyncIterator[tuple[int, Timings]]:
+        """Time candidates side by side, in an order that `seed` draws; yields (index, timings) when all are done.
+
+        What ends one of them ends the comparison: each has the error then.
+        """
+        message = {"op": "time", "candidates": [jsonable(each) for each in candidates], "protocol": jsonable(protocol)}
+        message |= {"seed": seed}
+        timeout_s = candidate_timeout_s * len(candidates)
+        for index, candidate in enumerate(candidates):
             try:
-                reply = await self._ask(message, protocol.threads, runtime_libraries, candidate_timeout_s)
+                reply = await self._ask(message, protocol.threads, runtime_libraries, timeout_s)
                 yield index, replace(Timings.from_json(reply["timings"]), label=candidate.label)
             except WorkerError as error:
-                yield index, Timings(candidate.label, error=str(error))
+                for rest, failed in list(enumerate(candidates))[index:]:
+                    yield rest, Timings(failed.label, error=str(error))
+                return
+            message = {"op": "next"}
 
     async def benchmark(self, names: Sequence[str], protocol: Protocol) -> list[Figure]:
         """Measure device figures, all of FIGURE_NAMES when names is empty.

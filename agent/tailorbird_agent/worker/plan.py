@@ -105,7 +105,10 @@ class ServePlan:
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """When to stop timing: after both minima, or at the maximum. threads is the runtime's thread count."""
+    """When to stop timing: after both minima, or at the maximum. threads is the runtime's thread count.
+
+    min_runs counts samples, each of one run or of the mean of several.
+    """
 
     mode: str
     min_runs: int
@@ -131,7 +134,10 @@ class CandidatePlan:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Microseconds per run on both clocks, and how far they can be trusted. A failure has `error` and no samples."""
+    """Microseconds per run on both clocks, and how far they can be trusted. A failure has `error` and no samples.
+
+    delay_us: run-queue delay of all threads, empty when unknown; blocks: samples taken in one go, in order.
+    """
 
     label: str
     wall_us: tuple[float, ...] = ()
@@ -140,11 +146,13 @@ class Timings:
     verdict_reason: str = ""
     error: str = ""
     environment: tuple[tuple[str, str], ...] = ()
+    delay_us: tuple[float, ...] = ()
+    blocks: tuple[int, ...] = ()
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Timings:
         """Inverse of dataclasses.asdict."""
-        series: dict[str, Any] = {name: tuple(data[name]) for name in ("wall_us", "cpu_us")}
+        series: dict[str, Any] = {name: tuple(data[name]) for name in ("wall_us", "cpu_us", "delay_us", "blocks")}
         series["environment"] = tuple((key, value) for key, value in data["environment"])
         return cls(**(data | series))
 

@@ -23,6 +23,13 @@ Role = Literal["serve", "measure"]
 #: What a worker may know of the daemon's environment: where programs and libraries are, nothing else.
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "TMPDIR")
 _TAIL_BYTES = 2000
+#: Iterations for TVM and GNU OpenMP, milliseconds for LLVM's OpenMP, a power of two of cycles for OpenBLAS.
+_SHORT_SPIN = {
+    "TVM_THREAD_POOL_SPIN_COUNT": "200",
+    "GOMP_SPINCOUNT": "10000",
+    "KMP_BLOCKTIME": "0",
+    "OPENBLAS_THREAD_TIMEOUT": "16",
+}
 #: How long a worker may take to end after it closed its channel: an interpreter that ends by an error closes it first.
 _EXIT_GRACE_S = 1.0
 _EXIT_POLL_S = 0.002
@@ -143,7 +150,11 @@ class WorkerProcess:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """A scrubbed environment; every thread pool a runtime may open gets the same size and stays off fixed cores."""
+    """A scrubbed environment; every thread pool a runtime may open gets the same size and stays off fixed cores.
+
+    Its threads wait for work awake for some ten microseconds, which bridges the gap to the next kernel of a network,
+    and then sleep: the defaults, milliseconds of spinning, take the CPU from others and spoil measured CPU time.
+    """
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS")
-    return kept | dict.fromkeys(pools, str(threads)) | {"TVM_BIND_THREADS": "0", "PYTHONUNBUFFERED": "1"}
+    return kept | dict.fromkeys(pools, str(threads)) | _SHORT_SPIN | {"TVM_BIND_THREADS": "0", "PYTHONUNBUFFERED": "1"}

@@ -6,6 +6,7 @@ import os
 import socket
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from tailorbird import wire
 from tailorbird.device.address import Address
 from tailorbird.device.blobs import Progress, upload
+from tailorbird.device.compare import Comparison, compare
 from tailorbird.device.context import context_of
 from tailorbird.device.lease import Lease, LeaseBook
-from tailorbird.device.measure import OnResult, measure
+from tailorbird.device.measure import OnResult, measure, timeout_s_of
 from tailorbird.device.transport import Transport
 from tailorbird.errors import DeviceError, DeviceUnreachableError
 from tailorbird.types import (
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 _CALL_S = 10.0
 #: Loading, warming and golden-checking a ladder on a slow board.
 _ACTIVATE_S = 180.0
-_BENCHMARK_S = 300.0
+_BENCHMARK_S = 60.0
 
 
 class Device:
@@ -152,12 +154,13 @@ class Device:
         *,
         runtime_library: Path | None = None,
         lease: Lease | None = None,
-        candidate_timeout_s: float = 10.0,
+        candidate_timeout_s: float | None = None,
         on_result: OnResult | None = None,
     ) -> list[Measurement]:
         """Time modules in order, under the given lease or one of its own; failures of candidates are values.
 
-        runtime_library: libtvm_runtime.so for the device's triple, needed by TVM modules.
+        runtime_library: libtvm_runtime.so for the device's triple, needed by TVM modules; candidate_timeout_s: by
+        default what the protocol may need; on_result: called with (index, measurement) as they come.
         """
         if lease is None:
             with self.lease() as own:
@@ -179,10 +182,35 @@ class Device:
             on_result=on_result,
         )
 
+    def compare(
+        self,
+        first: Candidate,
+        second: Candidate,
+        protocol: TimingProtocol = QUICK,
+        *,
+        runtime_library: Path | None = None,
+        lease: Lease | None = None,
+        seed: int = 0,
+    ) -> Comparison:
+        """Time two modules in turns, in random order, and tell the ratio of their on-CPU times with its interval.
+
+        Raises DeviceError also when one of them cannot be timed.
+        """
+        with nullcontext(lease) if lease is not None else self.lease() as held:
+            pair = measure(
+                self._transport,
+                held,
+                [first, second],
+                protocol,
+                runtime_library=runtime_library,
+                interleaved=seed,
+            )
+        return compare(*pair, seed=seed)
+
     def benchmark(
         self, names: Sequence[str] = (), protocol: TimingProtocol = QUICK, *, lease: Lease | None = None
     ) -> list[Figure]:
-        """Device micro-benchmarks (gemm-fp32, stream, ...); all the agent knows when no names are given."""
+        """The agent's own micro-benchmarks (AgentStatus.benchmarks), all of them when no names are given."""
         if lease is None:
             with self.lease() as own:
                 return self.benchmark(names, protocol, lease=own)
@@ -192,7 +220,7 @@ class Device:
                 fencing_token=lease.token, names=names, protocol=wire.protocol_to(protocol)
             ),
             what=f"cannot benchmark {self.name}",
-            timeout_s=_BENCHMARK_S,
+            timeout_s=_BENCHMARK_S + timeout_s_of(protocol) * (len(names) or 2),
             retry=False,
         )
         return [wire.figure_from(figure) for figure in response.figures]

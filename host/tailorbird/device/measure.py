@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tailorbird import wire
@@ -20,6 +21,11 @@ _BATCH = 64
 OnResult = Callable[[int, Measurement], None]
 
 
+def timeout_s_of(protocol: TimingProtocol) -> float:
+    """Wall time a candidate may need under a protocol: its longest run, a warm-up, loading, and a busy device."""
+    return 5.0 + 2.5 * protocol.max_seconds
+
+
 def measure(
     transport: Transport,
     lease: Lease,
@@ -27,12 +33,16 @@ def measure(
     protocol: TimingProtocol,
     *,
     runtime_library: Path | None = None,
-    candidate_timeout_s: float = 10.0,
+    candidate_timeout_s: float | None = None,
     on_result: OnResult | None = None,
+    interleaved: int | None = None,
 ) -> list[Measurement]:
     """Time modules on the device in the order given; a candidate that fails has its error as its measurement.
 
     The modules live on the device as long as the lease, the runtime library (libtvm_runtime.so) until it is unused.
+    candidate_timeout_s: for one candidate in all, by default what the protocol may need; on_result gets every
+    measurement as it comes, so that a device that goes away costs the rest alone; interleaved: time the (2 to 8)
+    candidates in turns, in an order drawn from this seed.
     Raises DeviceError, LeaseError when the lease was lost, DeviceUnreachableError.
     """
     libraries: list[RuntimeBlob] = []
@@ -40,55 +50,65 @@ def measure(
         sha256 = sha256_of(runtime_library)
         upload(transport, {sha256: runtime_library})
         libraries.append(RuntimeBlob("tvm", "", BlobRef(sha256, runtime_library.stat().st_size)))
+    batch = _Batch(
+        transport, lease, protocol, libraries, candidate_timeout_s or timeout_s_of(protocol), on_result, interleaved
+    )
     results: list[Measurement] = []
     for start in range(0, len(candidates), _BATCH):
-        results += _measure_batch(
-            transport,
-            lease,
-            candidates[start : start + _BATCH],
-            protocol,
-            libraries,
-            candidate_timeout_s,
-            start,
-            on_result,
-        )
+        results += batch.measure(candidates[start : start + _BATCH], start)
     return results
 
 
-def _measure_batch(
-    transport: Transport,
-    lease: Lease,
-    candidates: Sequence[Candidate],
-    protocol: TimingProtocol,
-    libraries: Sequence[RuntimeBlob],
-    candidate_timeout_s: float,
-    first: int,
-    on_result: OnResult | None,
-) -> list[Measurement]:
-    digests = [sha256_of(candidate.module) for candidate in candidates]
-    modules: dict[str, bytes | Path] = {
-        sha256: candidate.module for sha256, candidate in zip(digests, candidates, strict=True)
-    }
-    upload(transport, modules, token=lease.token)
-    request = wire.requests.MeasureModulesRequest(
-        fencing_token=lease.token,
-        candidates=[wire.candidate_to(c, sha256) for c, sha256 in zip(candidates, digests, strict=True)],
-        protocol=wire.protocol_to(protocol),
-        runtime_blobs=[wire.runtime_blob_to(library) for library in libraries],
-        candidate_timeout=wire.duration(candidate_timeout_s),
-    )
-    what = f"cannot measure {len(candidates)} module(s) on the device"
-    # Each candidate may use its timeout and then cost a worker's restart.
-    timeout_s = 30 + len(candidates) * (candidate_timeout_s + 5)
-    found: dict[int, Measurement] = {}
-    for message in transport.stream("MeasureModules", request, what=what, timeout_s=timeout_s):
-        result = wire.measurement_from(message.measurement)
-        found[message.index] = result
-        if on_result is not None:
-            on_result(first + message.index, result)
-    missing = [index for index in range(len(candidates)) if index not in found]
-    if missing:
-        raise DeviceError(
-            what, why=f"the agent ended the batch without {len(missing)} of its results", reason="RESPONSE_INVALID"
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What all requests of one call have in common."""
+
+    transport: Transport
+    lease: Lease
+    protocol: TimingProtocol
+    libraries: Sequence[RuntimeBlob]
+    candidate_timeout_s: float
+    on_result: OnResult | None
+    interleaved: int | None
+
+    def measure(self, candidates: Sequence[Candidate], first: int) -> list[Measurement]:
+        """Upload the modules and time them. `first` is the number of the first among all."""
+        digests = [sha256_of(candidate.module) for candidate in candidates]
+        modules: dict[str, bytes | Path] = {
+            sha256: candidate.module for sha256, candidate in zip(digests, candidates, strict=True)
+        }
+        upload(self.transport, modules, token=self.lease.token)
+        try:
+            return self._time(candidates, digests, first)
+        except DeviceError as error:
+            if error.reason != "BLOB_MISSING":
+                raise
+            # The clean-up after the lease before this one took what was found there; nothing was timed yet.
+            upload(self.transport, modules, token=self.lease.token)
+            return self._time(candidates, digests, first)
+
+    def _time(self, candidates: Sequence[Candidate], digests: Sequence[str], first: int) -> list[Measurement]:
+        request = wire.requests.MeasureModulesRequest(
+            fencing_token=self.lease.token,
+            candidates=[wire.candidate_to(c, sha256) for c, sha256 in zip(candidates, digests, strict=True)],
+            protocol=wire.protocol_to(self.protocol),
+            runtime_blobs=[wire.runtime_blob_to(library) for library in self.libraries],
+            candidate_timeout=wire.duration(self.candidate_timeout_s),
+            interleaved=self.interleaved is not None,
+            seed=self.interleaved or 0,
         )
-    return [found[index] for index in range(len(candidates))]
+        what = f"cannot measure {len(candidates)} module(s) on the device"
+        # Each candidate may use its timeout and then cost a worker's restart.
+        timeout_s = 30 + len(candidates) * (self.candidate_timeout_s + 5)
+        found: dict[int, Measurement] = {}
+        for message in self.transport.stream("MeasureModules", request, what=what, timeout_s=timeout_s):
+            result = wire.measurement_from(message.measurement)
+            found[message.index] = result
+            if self.on_result is not None:
+                self.on_result(first + message.index, result)
+        missing = [index for index in range(len(candidates)) if index not in found]
+        if missing:
+            raise DeviceError(
+                what, why=f"the agent ended the batch without {len(missing)} of its results", reason="RESPONSE_INVALID"
+            )
+        return [found[index] for index in range(len(candidates))]

@@ -20,6 +20,9 @@ from tailorbird.types.kernel import KernelSpec
 from tailorbird.types.ladder import Ladder, Rung
 from tailorbird.types.measurement import (
     KERNEL,
+    MLPERF,
+    P90_SAMPLES,
+    P99_SAMPLES,
     QUICK,
     STANDARD,
     Candidate,
@@ -33,6 +36,9 @@ from tailorbird.types.tensor import DATATYPES, TensorSpec
 __all__ = [
     "DATATYPES",
     "KERNEL",
+    "MLPERF",
+    "P90_SAMPLES",
+    "P99_SAMPLES",
     "QUICK",
     "STANDARD",
     "AgentStatus",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import statistics
 from dataclasses import dataclass, field
 
@@ -13,10 +14,15 @@ class Verdict(enum.StrEnum):
     """Whether a batch of timings can be trusted."""
 
     OK = "ok"
-    NOISY = "noisy"  # the CPU-time spread is above 3 %
+    NOISY = "noisy"  # the CPU-time spread is above 3 %, or several threads waited for a CPU
     CONTENDED = "contended"  # others used the core: the wall clock is inflated, CPU time is usable
     THROTTLED = "throttled"  # the clock or a throttle flag changed during the batch
-    UNSTABLE = "unstable"  # the timings drift from the first third to the last
+    UNSTABLE = "unstable"  # the timings drift from the first third to the last, or the reference kernel by 3 %
+
+    @property
+    def spoils_cpu_time(self) -> bool:
+        """Whether on-CPU times are not to be trusted; contention spoils the wall clock alone."""
+        return self not in {Verdict.OK, Verdict.CONTENDED}
 
 
 class ModuleKind(enum.StrEnum):
@@ -42,7 +48,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class TimingProtocol:
-    """Stop after both min_runs and min_seconds are reached, or at max_seconds; threads: of the runtime."""
+    """Stop after both min_runs and min_seconds are reached, or at max_seconds; threads: of the runtime.
+
+    A measurement that had to stop before says so: Measurement.cut_short.
+    """
 
     mode: str
     min_runs: int
@@ -53,14 +62,21 @@ class TimingProtocol:
 
 QUICK = TimingProtocol("quick", min_runs=20, min_seconds=0.5, max_seconds=10.0)
 STANDARD = TimingProtocol("standard", min_runs=100, min_seconds=5.0, max_seconds=30.0)
+MLPERF = TimingProtocol("mlperf", min_runs=1024, min_seconds=60.0, max_seconds=600.0)
 KERNEL = TimingProtocol("kernel", min_runs=20, min_seconds=0.05, max_seconds=2.0)
+
+
+#: A percentile is told from so many samples on: with fewer, all of them may well lie below it (0.9^64 = 0.99^662 =
+#: 0.1 %).
+P90_SAMPLES, P99_SAMPLES = 64, 662
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """Timings of one candidate: raw samples in microseconds per run, both clocks, and a verdict.
 
-    A candidate that failed has `error` set and no samples: failures are values.
+    delay_us: how long threads were ready and had no CPU, summed, empty when unknown; blocks: how many samples were
+    taken in one go, in order. A candidate that failed has `error` set and no samples: failures are values.
     """
 
     label: str
@@ -70,6 +86,8 @@ class Measurement:
     verdict_reason: str = ""
     error: str = ""
     environment: tuple[tuple[str, str], ...] = field(default=())
+    delay_us: tuple[float, ...] = ()
+    blocks: tuple[int, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -91,3 +109,33 @@ class Measurement:
         """Median absolute deviation of the on-CPU time, microseconds."""
         middle = self.cpu_median_us
         return statistics.median(abs(x - middle) for x in self.cpu_us)
+
+    @property
+    def wall_mad_us(self) -> float:
+        """Median absolute deviation of the wall time, microseconds."""
+        middle = self.wall_median_us
+        return statistics.median(abs(x - middle) for x in self.wall_us)
+
+    @property
+    def wall_p90_us(self) -> float | None:
+        """90th percentile of the wall time, microseconds; None below 64 samples."""
+        return _quantile(self.wall_us, 0.90) if len(self.wall_us) >= P90_SAMPLES else None
+
+    @property
+    def wall_p99_us(self) -> float | None:
+        """99th percentile of the wall time, microseconds; None below 662 samples."""
+        return _quantile(self.wall_us, 0.99) if len(self.wall_us) >= P99_SAMPLES else None
+
+    def noted(self, name: str) -> str | None:
+        """One of the circumstances, None when the agent did not tell."""
+        return dict(self.environment).get(name)
+
+    @property
+    def cut_short(self) -> str | None:
+        """ "12 of 100 runs and 30 of 5 s" when the protocol's minima were not reached, else None."""
+        return self.noted("cut_short")
+
+
+def _quantile(samples: tuple[float, ...], share: float) -> float:
+    """Nearest rank: a value that was measured."""
+    return sorted(samples)[math.ceil(share * len(samples)) - 1]

@@ -9,9 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailorbird_agent.bench.stats import drift, judge, median_absolute_deviation, trend_p_value, wait_share
+from tailorbird_agent.bench.stats import Evidence, Verdict, drift, median_absolute_deviation, trend_p_value, wait_share
+from tailorbird_agent.bench.stats import judge as judge_evidence
 
 times = st.lists(st.floats(1.0, 1e6), min_size=1, max_size=60)
+
+
+def judge(wall, cpu, *looks, **others) -> Verdict:
+    return judge_evidence(Evidence(wall, cpu, looks, **others))
+
+
 CLEAN = [100.0 + 0.01 * (i * 7 % 11) for i in range(60)]
 
 
@@ -77,6 +84,8 @@ def test_a_drift_is_unstable_unless_it_is_small() -> None:
         ({"frequency_hz": 2.0e9}, {"frequency_hz": 1.5e9}, "fell from 2000 to 1500 MHz"),
         ({"throttled": 0.0}, {"throttled": 1.0}, "reports throttling"),
         ({"throttle_count": 3.0}, {"throttle_count": 5.0}, "2 throttling events"),
+        ({"frequency_limit_hz": 1.8e9}, {"frequency_limit_hz": 1.0e9}, "limit fell from 1800 to 1000 MHz"),
+        ({"under_voltage": 0.0}, {"under_voltage": 1.0}, "under-voltage"),
     ],
 )
 def test_a_slower_clock_is_throttled(before, after, words) -> None:
@@ -90,6 +99,7 @@ def test_a_slower_clock_is_throttled(before, after, words) -> None:
     [
         ({}, {"steal_share": 0.1}, "hypervisor took 10%"),
         ({"cpu_throttled_count": 1.0}, {"cpu_throttled_count": 4.0}, "stopped it 3 times"),
+        ({}, {"cpu_some_avg10_percent": 34.0}, "tasks waited for a CPU in 34% of the last 10 s"),
     ],
 )
 def test_others_that_take_the_cpu_make_it_contended(before, after, words) -> None:
@@ -109,3 +119,43 @@ def test_the_worst_verdict_wins_and_all_reasons_are_told() -> None:
     verdict = judge([2 * sample for sample in cpu], cpu, {"throttled": 1.0}, {})
     assert verdict.name == "throttled"
     assert [word in verdict.reason for word in ("throttling", "spread", "off the CPU")] == [True] * 3
+
+
+def test_a_clock_that_dips_between_two_looks_is_throttled() -> None:
+    fast, slow = {"frequency_hz": 2.0e9}, {"frequency_hz": 1.2e9}
+    assert judge(CLEAN, CLEAN, fast, slow, fast).name == "throttled"
+
+
+def test_a_reference_kernel_that_drifts_marks_the_batch() -> None:
+    verdict = judge(CLEAN, CLEAN, {}, {}, reference_drifts=[0.01, -0.02, 0.051, 0.0])
+    assert verdict.name == "unstable"
+    assert verdict.reason == "the reference kernel took +5.1% against its usual time"
+    assert judge(CLEAN, CLEAN, {}, {}, reference_drifts=[0.029, -0.029]).name == "ok"
+
+
+def test_preemption_is_contention_when_it_is_frequent() -> None:
+    assert judge(CLEAN, CLEAN, {}, switches=300, elapsed_s=2.0).reason == "the scheduler took the CPU away 300 times"
+    assert judge(CLEAN, CLEAN, {}, switches=90, elapsed_s=2.0).name == "ok"
+    assert judge(CLEAN, CLEAN, {}, switches=40, elapsed_s=0.01).name == "ok"  # a few, however brief the measurement
+
+
+def test_queueing_is_told_from_sleeping() -> None:
+    wall = [1.5 * cpu for cpu in CLEAN]
+    assert judge(wall, CLEAN, {}, delay_us=[0.1 * cpu for cpu in CLEAN]).reason == (
+        "off the CPU for 33% of the time, 7% ready and waiting for one"
+    )
+    # Threads of a pool sleep while there is nothing to do: that is no contention.
+    assert judge(wall, CLEAN, {}, delay_us=[0.0] * len(CLEAN), threads=2).name == "ok"
+
+
+def test_the_cpu_time_of_several_threads_is_spoiled_when_they_wait() -> None:
+    verdict = judge(CLEAN, CLEAN, {}, delay_us=[0.4 * cpu for cpu in CLEAN], threads=2)
+    assert verdict.name == "noisy"
+    assert "2 threads waited for a CPU" in verdict.reason
+    assert judge(CLEAN, CLEAN, {}, delay_us=[0.4 * cpu for cpu in CLEAN], threads=1).name != "noisy"
+
+
+def test_constant_times_are_ok_and_times_of_nothing_are_not() -> None:
+    assert judge([5.0] * 100, [5.0] * 100, {}).name == "ok"
+    assert judge([5.0] * 100, [0.0] * 100, {}).name == "noisy"
+    assert drift([0.0] * 9) == 0.0

@@ -109,6 +109,33 @@ class TestMeasure:
         assert results[0].cpu_median_us > 0
         assert len(results[0].cpu_us) == len(results[0].wall_us) >= BRIEF.min_runs
 
+    def test_two_modules_are_compared_in_turns(self, device: Device):
+        small = single_op_candidate(ADD)
+        large = single_op_candidate(dataclasses.replace(ADD, height=4 * ADD.height, width=4 * ADD.width))
+        found = device.compare(small, large, dataclasses.replace(BRIEF, min_seconds=0.1))
+        assert len(found.first.blocks) == len(found.second.blocks) == found.rounds > 2
+        assert found.high < 1.0
+        assert found.decided
+        broken = Candidate(ModuleKind.LITERT_MODEL, b"no model", small.args, "broken")
+        with pytest.raises(DeviceError, match="broken: ModuleInvalidError"):
+            device.compare(small, broken, BRIEF)
+
+    def test_a_measurement_tells_its_circumstances(self, device: Device):
+        (result,) = device.measure([single_op_candidate(ADD)], BRIEF)
+        assert len(result.delay_us) in {0, len(result.cpu_us)}
+        assert sum(result.blocks) == len(result.cpu_us)
+        assert result.noted("kernel") == device.card.kernel
+        assert float(result.noted("reference_us") or 0) > 0
+        assert result.cut_short is None
+        (short,) = device.measure(
+            [single_op_candidate(ADD)], dataclasses.replace(BRIEF, mode="mlperf", min_runs=1024, max_seconds=0.02)
+        )
+        assert "of 1024 runs" in (short.cut_short or "")
+
+    def test_the_context_is_the_kernel_and_the_power_mode(self, device: Device):
+        status = device.status()
+        assert device.context == f"kernel={status.card.kernel} {status.power_mode}".strip()
+
     def test_measuring_gives_the_device_back(self, device: Device):
         device.measure([single_op_candidate(ADD)], BRIEF)
         assert device.status().lease is None

@@ -47,6 +47,8 @@ timings = st.builds(
     names,
     names,
     st.lists(st.tuples(names, names), max_size=3).map(tuple),
+    series,
+    st.lists(st.integers(1, 9), max_size=5).map(tuple),
 )
 
 
