@@ -138,6 +138,7 @@ def test_a_checkpoint_is_whole_whenever_the_process_dies(
     _, found, _ = lived(Life("batches", str(path), resume=True, strange=True))
     assert found is not None
     assert same(found) == whole("batches")
+    assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]
 
 
 def test_training_goes_on_while_the_disk_is_full_and_says_so_once(
