@@ -67,6 +67,22 @@ class Batched(nn.Module):
         return self.head(x + self.body(x))
 
 
+class Noisy(Batched):
+    """The same with dropout, and a buffer of its own on each rank: it counts the samples of its passes."""
+
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+        self.body.append(nn.Dropout(0.2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen += len(x)
+        return super().forward(x)
+
+
 def made(kind: type[nn.Module], seed: int = 0) -> SuperNet:
     torch.manual_seed(seed)
     return elastic(kind().eval(), (torch.randn(2, 6),), divisor=4)
@@ -195,6 +211,31 @@ def endless(rank: int) -> None:
     made(Norms).fit(Breaks(rank, "never"), epochs=1)
 
 
+def in_parts(rank: int, kind: type[nn.Module], path: str | None, stops: tuple[int, ...]) -> tuple[Arrays, Any]:
+    """One run; with a path it is interrupted after some steps and goes on in another network."""
+    told = []
+    for stop in (*stops, None):
+
+        def on_progress(now: Any, stop: int | None = stop) -> None:
+            if now.step == stop:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        net = made(kind, seed=rank if path is None or not told else 7)
+        checkpoint = {} if path is None else {"checkpoint": path, "resume": True}
+        result = net.fit(
+            DataLoader(points(70), 16, shuffle=True),
+            epochs=3,
+            lr=0.1,
+            precision="float32",
+            validate=DataLoader(points(70, 2), 16),
+            on_progress=on_progress,
+            **checkpoint,
+        )
+        told.append((result.stopped_by, result.steps, result.resumed_at))
+    figures = (result.images, result.first_loss, result.last_loss, result.full_before, result.full_after)
+    return arrays(net), (told, figures)
+
+
 def unlike(rank: int) -> None:
     made(Norms).fit(DataLoader(points(32), 8), steps=2, n_random=1 + rank)
 
@@ -257,6 +298,20 @@ def test_the_guard_decides_alike_on_all_ranks_and_rank_0_alone_tells(pair: Pair)
 
 def test_where_a_function_judges_rank_0_is_right(pair: Pair) -> None:
     assert pair.good(judged_by_function) == [(0.5, 0.5)] * 2
+
+
+@pytest.mark.parametrize("kind", [Norms, Noisy])
+def test_a_run_of_two_ranks_that_is_stopped_and_resumed_ends_with_the_same_bits(
+    pair: Pair, tmp_path: Path, kind: type[nn.Module]
+) -> None:
+    (whole, (_, figures)), _ = pair.good(in_parts, kind, None, ())
+    (left, told), (right, told_right) = pair.good(in_parts, kind, str(tmp_path / "run.pt"), (2, 8))
+    assert told == told_right
+    # The interrupt of one rank takes a step to reach the other.
+    assert told[0] == [("interrupted", 3, 0), ("interrupted", 9, 3), ("steps", 15, 9)]
+    assert same(left, right)
+    assert same(left, whole)
+    assert told[1] == figures
 
 
 @pytest.mark.parametrize(("count", "batch"), [(64, 16), (45, 7), (33, 16)])

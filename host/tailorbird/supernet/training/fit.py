@@ -108,11 +108,12 @@ def fit(
     `distributed`; each must make the same call. Those after the first are silent. sharded: whether the loader gives
     each process batches of its own; None: as its sampler says.
 
-    checkpoint: a file for the run, written every so many steps, or seconds ("60s"; less often where writing takes more
-    than 2 % of the time). It is a saved SuperNet too: SuperNet.load reads the network as the run would have left it.
-    resume: go on from that file if it is there. On a CPU the weights are then, bit for bit, those of a run that was
-    never stopped. The model, loader and settings must be the same; epochs, steps and budget may be others, and the
-    schedule follows the new plan. A loader's own generators, and the global ones, are put back to where they were.
+    checkpoint: a file for the run, whose folder is made, written every so many steps, or seconds ("60s"; less often
+    where writing takes more than 2 % of the time). It is a saved SuperNet too: SuperNet.load reads the network as the
+    run would have left it. resume: go on from that file if it is there. On a CPU the weights are then, bit for bit,
+    those of a run that was never stopped. The model, loader and settings must be the same; epochs, steps and budget may
+    be others, and the schedule follows the new plan. A loader's own generators, and the global ones, are put back to
+    where they were.
 
     SIGINT ends training after the step, in the main thread: with a checkpoint it is written and a result returned, as
     for SIGTERM; without one KeyboardInterrupt is raised. A second one acts at once. Where training fails the network
@@ -137,12 +138,12 @@ def fit(
             f"the alpha-divergence is one of classes, not for {goal.name}", fix="leave distillation at 'distance'"
         )
     file = None if checkpoint is None else Checkpoint(checkpoint)
+    saver = None if file is None else Saver(file, goal, every)
     if file is not None:
         file.check(resume=resume)
     elif resume:
         raise UsageError("there is nothing to resume from", fix="pass checkpoint, the file of the run")
     there = file is not None and file.path.exists()  # asked before the first rank can have written it
-    saver = None if file is None else Saver(file, goal, every)
     signals, was_training = Signals(), net.training
     with (
         Stream(recipe.seed, net.device).drawn(),
@@ -164,7 +165,7 @@ def fit(
         finally:
             net.train(was_training)
             net.forget_statistics()
-        if saver is None and stopped_by in {INTERRUPTED, ANOTHER}:
+        if saver is None and stopped_by == INTERRUPTED:
             raise KeyboardInterrupt
         after, kept = _finish(run, saver)
         if signals.asked is not None:
@@ -198,13 +199,14 @@ def _train(run: Run, saver: Saver | None, signals: Signals, on_progress: OnProgr
         return None
 
     try:
-        return run.train(after_step, on_progress)
+        word = run.train(after_step, on_progress)
     except Exception as error:
         if signals.asked is not None:  # a terminal interrupts the workers of a loader as well, which then fails
             return INTERRUPTED
         if saver is not None:
             saver.rescue(run, error)
         raise
+    return INTERRUPTED if word == ANOTHER else word
 
 
 def _finish(run: Run, saver: Saver | None) -> tuple[float | None, float]:
