@@ -44,10 +44,10 @@ class Checkpoint:
         return cls(workspace.settings.home / "checkpoints" / f"{stage}-{key[:20]}.pt", own=True, resume=wanted.resume)
 
     def check(self) -> None:
-        """Make ready for a run.
+        """Whether a run may begin; `fit` looks at the rest.
 
         Raises:
-            UsageError: there is nothing to resume, something that should not be lost, or no place to write to.
+            UsageError: there is nothing to resume, or something that should not be lost.
         """
         if self.path is None:
             return
@@ -66,12 +66,6 @@ class Checkpoint:
                 fix="go on from it with --resume, or remove it to start anew",
                 reason="RUN_INTERRUPTED",
             )
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"{self.path} cannot be written", why=str(error), fix="give another --checkpoint"
-            ) from error
 
     def arguments(self) -> dict[str, Any]:
         """For `fit`."""

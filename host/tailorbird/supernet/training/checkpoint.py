@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from tailorbird.errors import MissingFileError, ModelError, UsageError
+from tailorbird.errors import ModelError, UsageError
 from tailorbird.supernet.checkpoint import contents
-from tailorbird.supernet.durable import read_tensors, write_tensors
+from tailorbird.supernet.durable import read_tensors, remove_stale, write_tensors
 from tailorbird.supernet.task import Task
 from tailorbird.supernet.training.ema import tensors
 from tailorbird.supernet.training.failure import CheckpointError
@@ -36,15 +36,11 @@ class Checkpoint:
         self.path = Path(path)
 
     def check(self, *, resume: bool) -> None:
-        """Whether a run may use the file.
+        """Make sure that a run may use the file: make its folder, and remove what a killed run left half written.
 
-        Raises: MissingFileError without its folder; UsageError for a folder, and for a file that is there already
-        unless the run is to go on from it.
+        Raises: UsageError for a folder, for a file that is there already unless the run is to go on from it, and where
+        no file can be.
         """
-        if not self.path.parent.is_dir():
-            raise MissingFileError(
-                f"there is no folder {self.path.parent} for the checkpoint", fix="make it, or pass another path"
-            )
         if self.path.is_dir():
             raise UsageError(f"the checkpoint {self.path} is a folder", fix="pass the path of a file in it")
         if self.path.exists() and not resume:
@@ -53,6 +49,15 @@ class Checkpoint:
                 why="a new run would overwrite it",
                 fix="go on from it with resume=True, or pass another path",
             )
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            remove_stale(self.path)
+        except OSError as error:
+            raise UsageError(
+                f"there can be no checkpoint at {self.path}",
+                why=error.strerror or str(error),
+                fix="pass the path of a file in a folder that you may write to",
+            ) from error
 
     def write(self, net: SuperNet, task: Task, state: Mapping[str, Any], final: Mapping[str, Tensor] | None) -> None:
         """Replace the file. state: of the run; final: the weights that SuperNet.load is to find, by default those that

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tailorbird.errors import MissingFileError, ModelError, UsageError
+from tailorbird.errors import ModelError, UsageError
 from tailorbird.supernet import SuperNet, Task, elastic
 from tailorbird.supernet.training.checkpoint import Checkpoint
 from tailorbird.supernet.training.failure import TrainingError
@@ -89,16 +89,31 @@ def test_a_checkpoint_is_not_overwritten_by_a_new_run(net: SuperNet, path: Path)
 
 
 def test_paths_that_cannot_be_are_refused_before_training(net: SuperNet, tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="there is no folder"):
-        net.fit(DATA, checkpoint=tmp_path / "none" / "run.pt")
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"there can be no checkpoint at .*[\s\S]*(Not a directory|File exists)"):
+        net.fit(DATA, checkpoint=tmp_path / "file" / "run.pt")
     with pytest.raises(UsageError, match="is a folder"):
         net.fit(DATA, checkpoint=tmp_path)
     with pytest.raises(UsageError, match="nothing to resume from"):
         net.fit(DATA, resume=True)
     for every in (0, -3, "soon"):
         with pytest.raises(UsageError):
-            net.fit(DATA, checkpoint=tmp_path / "run.pt", every=every)
-    assert list(tmp_path.iterdir()) == []
+            net.fit(DATA, checkpoint=tmp_path / "none" / "run.pt", every=every)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_folder_of_a_checkpoint_is_made(net: SuperNet, tmp_path: Path) -> None:
+    path = tmp_path / "some" / "runs" / "run.pt"
+    net.fit(DATA, steps=1, checkpoint=path)
+    assert net.fit(DATA, steps=2, checkpoint=path, resume=True).resumed_at == 1
+
+
+def test_resuming_clears_away_what_a_killed_run_left_half_written(net: SuperNet, path: Path) -> None:
+    net.fit(DATA, steps=1, checkpoint=path)
+    left = path.with_name(f".{path.name}.{'0' * 16}.partial")
+    left.write_bytes(b"half")
+    net.fit(DATA, steps=1, checkpoint=path, resume=True)  # nothing is left to do, nor written
+    assert not left.exists()
 
 
 def test_resuming_without_a_file_starts_anew_and_resuming_what_is_done_does_nothing(net: SuperNet, path: Path) -> None:
