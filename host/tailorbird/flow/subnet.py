@@ -105,7 +105,8 @@ def tune_subnet(
         net, speed = network.net, Speed(on_progress)
         if not net.statistics(config):
             net.recalibrate(config, data.calibration())
-        arguments = fit_arguments(recipe) | {"teacher": net.extract()}
+        arguments = fit_arguments(recipe)
+        del arguments["teacher"]  # fine_tune's own: the full network
         tuned = net.fine_tune(
             config,
             loader,

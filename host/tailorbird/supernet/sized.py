@@ -120,6 +120,10 @@ class Sized:
         found = module._parameters.get(leaf)  # noqa: SLF001
         return module._buffers[leaf] if found is None else found  # noqa: SLF001
 
+    def is_constant(self, name: str) -> bool:
+        """Whether a stored tensor belongs to this capture alone, and is no state of the user's modules."""
+        return name in self._constants
+
     def cut(self, name: str, cuts: Cuts) -> Tensor:
         """A stored tensor as a subnet has it: cut, a smaller kernel also transformed. Gradients flow into both."""
         tensor, transforms = self.tensor(name), self._net.transforms

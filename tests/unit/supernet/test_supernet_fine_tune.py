@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
-from zoo.stripes import HELD, TRAIN, Stripes
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from zoo.stripes import HELD, TRAIN, Stripes, stripes
 from zoo.stripes import trained as trained_stripes
 
-from tailorbird.errors import UsageError
+from tailorbird.errors import InputShapeError, UsageError
 from tailorbird.supernet import SuperNet, accuracy, elastic
 from tailorbird.types import Config
 
@@ -79,6 +80,43 @@ def test_weights_of_another_subnet_are_refused(net: SuperNet) -> None:
         net.adopt(Config(), net.extract())
     with pytest.raises(UsageError, match="no subnet"):
         net.fine_tune(Config(), TRAIN, steps=1)
+
+
+class Unrolled(Stripes):
+    """Its graph holds the size of the image as a constant."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = x + self.body(x)
+        count, channels, height, width = x.shape
+        return self.fc(self.drop(x.reshape(count, channels, height * width).mean(2)))
+
+
+def test_a_subnet_learns_from_images_of_several_sizes(trained: nn.Module) -> None:
+    model = Unrolled(dropout=0.1)
+    model.load_state_dict(trained.state_dict())
+    net = elastic(model.eval(), (torch.randn(1, 1, 8, 8),), divisor=4)
+    config = net.space.smallest()
+    sizes = [DataLoader(stripes(256, seed, pixels), 64) for seed, pixels in ((1, 8), (3, 12), (4, 10))]
+    mixed = [batch for batches in zip(*sizes, strict=True) for batch in batches]
+    held = [batch for pixels in (8, 12) for batch in DataLoader(stripes(128, 2, pixels), 64)]
+    net.recalibrate(config, mixed)
+    shared = {name: value.clone() for name, value in net.state_dict().items()}
+    before = accuracy(net, config, held)
+    tuned = net.fine_tune(config, mixed, steps=36, lr=0.1, validate=held)
+    assert tuned.before == before
+    assert tuned.after > before + 0.1
+    assert all(torch.equal(shared[name], value) for name, value in net.state_dict().items())
+    net.adopt(config, tuned.module)
+    assert accuracy(net, config, held) == tuned.after
+    x = torch.randn(3, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(net(x, config=config), tuned.module(x))
+
+
+def test_sizes_that_the_network_does_not_take_are_named(net: SuperNet) -> None:
+    with pytest.raises(InputShapeError, match=r"does not (fit|run on)[\s\S]*batch 1 of pass 1"):
+        net.fine_tune(net.space.smallest(), [(torch.randn(4, 3, 8, 8), torch.zeros(4).long())], steps=1)
 
 
 def test_a_teacher_of_ones_own_is_learnt_from_and_left_alone(net: SuperNet) -> None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from torch.fx import GraphModule
 
 from tailorbird.errors import UsageError
-from tailorbird.graph import follow_mode
 from tailorbird.supernet.training.fit import FitResult, fit
 from tailorbird.types import Config
 
@@ -53,18 +52,20 @@ def fine_tune(net: SuperNet, config: Config, loader: Iterable[Any], **options: A
     Learns from the labels and, to one half, from the frozen full network (`soft`). Norms use batch statistics and
     keep running ones of their own. options: those of `fit`; with `validate` the result is the best of the start, the
     last and the averaged weights. Recalibrate the configuration first: its statistics are what training starts from.
+    Inputs may have all sizes that `net` takes.
 
     Raises: UsageError for the full configuration, which `fit` trains; what `fit` raises.
     """
+    from tailorbird.supernet.any_size import extract_any_size
     from tailorbird.supernet.elastic import elastic
 
     chosen = net.space.canonical(config)
     if chosen.is_full:
         raise UsageError("the full network is no subnet", fix="train it with net.fit(loader)")
-    known: dict[str, Any] = {"soft": SOFT, "keep": "best", "max_drop": 1.0, "teacher": net.extract()}
+    known: dict[str, Any] = {"soft": SOFT, "keep": "best", "max_drop": 1.0, "teacher": extract_any_size(net, Config())}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own, on copies of a GraphModule
-        one = elastic(follow_mode(net.extract(chosen)), net.example.args, net.example.kwargs, only=())
+        one = elastic(extract_any_size(net, chosen), net.example.args, net.example.kwargs, only=())
     settings: dict[str, Any] = {**known, **options, "n_random": 0}
     done = fit(one, loader, **settings)
     module = net.extract(chosen)
