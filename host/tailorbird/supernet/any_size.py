@@ -7,6 +7,7 @@ of such a size come.
 from __future__ import annotations
 
 import operator
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tailorbird.supernet.supernet import SuperNet
 
 _KEPT = 8  # graphs at different sizes, as many as captures
+_CAPTURES = threading.RLock()  # a subnet and its teacher run side by side, and share the captures of one network
 
 
 def extract_any_size(net: SuperNet, config: Config) -> GraphModule:
@@ -76,10 +78,11 @@ class _Bodies:
 
     def find(self, leaves: Sequence[Any]) -> _Body:
         """The graph for inputs of these sizes. Raises: InputShapeError."""
-        if torch.compiler.is_exporting() and self._net.sizes.find(leaves) is None:
-            raise InputShapeError("this size cannot be captured while another one is")
-        sized = self._net.at(leaves, self._config)
-        return self._known.get(sized) or self._known.put(sized, self._made(sized))
+        with _CAPTURES:
+            if torch.compiler.is_exporting() and self._net.sizes.find(leaves) is None:
+                raise InputShapeError("this size cannot be captured while another one is")
+            sized = self._net.at(leaves, self._config)
+            return self._known.get(sized) or self._known.put(sized, self._made(sized))
 
     def _made(self, sized: Sized) -> _Body:
         selection = sized.selection(self._config)

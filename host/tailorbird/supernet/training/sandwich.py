@@ -143,6 +143,8 @@ class Sandwich:
             self._net.at(leaves, config).plan(config, Mode.TRAIN)
         if isinstance(self._teacher, FrozenTeacher):
             self._teacher.prepare(leaves)
+        elif self._teacher is not None:
+            self._net.at(leaves, Config())
 
     def _teach(self, batch: Batch, soft: Future[Any]) -> None:
         assert self._teacher is not None
