@@ -3,7 +3,14 @@
 from tailorbird.graph.algebra import Atom, Dim, Dims, Pin
 from tailorbird.graph.blocks import Block
 from tailorbird.graph.capture import op_name
-from tailorbird.graph.cost import Shapes, count_macs, count_parameters, peak_activation_bytes
+from tailorbird.graph.cost import (
+    CriticalPath,
+    Shapes,
+    count_macs,
+    count_parameters,
+    critical_path,
+    peak_activation_bytes,
+)
 from tailorbird.graph.elastic_graph import ElasticGraph, Signature, trace, trace_rigid
 from tailorbird.graph.groups import Group, PinnedAxis, importance, per_index
 from tailorbird.graph.inputs import Inputs, bind
@@ -18,6 +25,7 @@ from tailorbird.graph.switch import follow_mode
 __all__ = [
     "Atom",
     "Block",
+    "CriticalPath",
     "Dim",
     "Dims",
     "ElasticGraph",
@@ -35,6 +43,7 @@ __all__ = [
     "bind",
     "count_macs",
     "count_parameters",
+    "critical_path",
     "error_origin",
     "find_stages",
     "follow_mode",

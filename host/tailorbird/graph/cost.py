@@ -1,4 +1,4 @@
-"""What a subnet costs, from its dims alone: multiply-accumulates, parameters, peak activation memory."""
+"""What a subnet costs, from its dims alone: multiply-accumulates, parameters, longest path, peak activation memory."""
 
 from __future__ import annotations
 
@@ -54,6 +54,32 @@ def count_parameters(shapes: Shapes, skipped: Collection[Block] = ()) -> int:
     live = live_nodes(shapes.source, skipped)
     names = {str(node.target) for node in live if node.op == "get_attr"} & shapes.source.parameters
     return sum(math.prod(shapes.stored(name)) for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class CriticalPath:
+    """What no parallelism shortens: most operations, and most multiply-accumulates, on one way through the network."""
+
+    operations: int
+    macs: int
+
+
+def critical_path(shapes: Shapes, skipped: Collection[Block] = ()) -> CriticalPath:
+    """The longest ways from an input to an output of one forward pass; views are no operations."""
+    source = shapes.source
+    live = live_nodes(source, skipped)
+    bypass = {block.add: block.bypass for block in skipped}
+    operations: dict[Node, int] = {}
+    macs: dict[Node, int] = {}
+    for node in source.graph.nodes:
+        if node not in live:
+            continue
+        before = [bypass[node]] if node in bypass else node.all_input_nodes
+        works = node.op == "call_function" and node not in bypass and op_name(node) not in {*VIEWS, "getitem"}
+        cost = MACS.get(op_name(node)) if works else None
+        operations[node] = max((operations[other] for other in before), default=0) + works
+        macs[node] = max((macs[other] for other in before), default=0) + (cost(node, shapes.of) if cost else 0)
+    return CriticalPath(max(operations.values(), default=0), max(macs.values(), default=0))
 
 
 def peak_activation_bytes(shapes: Shapes, skipped: Collection[Block] = ()) -> int:

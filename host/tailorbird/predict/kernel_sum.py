@@ -1,9 +1,10 @@
 """KernelSum: a subnet takes what its kernels take, corrected by what whole subnets show.
 
-    time = scale * (sum of kernels) - call * (number of kernels) + offset
+    time = scale * (sum of kernels) + call * (number of kernels) + offset
 
 A kernel timed alone pays a call of the runtime of its own and finds its data in the cache; in a subnet all kernels
-share one call, with colder caches. The three non-negative numbers are fitted on a few whole subnets of the SuperNet.
+share one call, with colder caches. Where the fusion probes told what a module of its own costs, that is taken off each
+kernel first. The three numbers, of which call alone may be negative, are fitted on a few whole subnets.
 """
 
 from __future__ import annotations
@@ -16,18 +17,20 @@ from scipy.optimize import nnls  # type: ignore[import-untyped, unused-ignore]
 
 from tailorbird.predict.base import PredictionError, Sample
 from tailorbird.predict.interpolate import KernelInterpolator
-from tailorbird.profile import KernelsOf, KernelTable
-from tailorbird.types import Config
+from tailorbird.profile import Fusions, KernelsOf, KernelTable
+from tailorbird.types import Config, Kernel
 
 #: No subnet takes less than this share of its kernels' scaled time, however far it lies from the calibration's.
 _FLOOR = 0.2
 #: Samples from which the cost of a call can be told from the scale.
 _MIN_FOR_CALL = 5
+#: Share of its time alone that a kernel takes at least within a network.
+_LEAST = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The corrections of a kernel sum; all non-negative."""
+    """The corrections of a kernel sum. call_us is negative where kernels timed alone pay for more than they do here."""
 
     scale: float = 1.0
     call_us: float = 0.0
@@ -35,14 +38,15 @@ class Calibration:
 
     def apply(self, sum_us: float, kernels: int) -> float:
         """Microseconds of a subnet with this kernel sum and this many kernels."""
-        corrected = self.scale * sum_us - self.call_us * kernels + self.offset_us
+        corrected = self.scale * sum_us + self.call_us * kernels + self.offset_us
         return max(corrected, _FLOOR * self.scale * sum_us)
 
 
 class KernelSum:
     """Latency predictor of one SuperNet on one device.
 
-    error: measured on subnets the calibration has not seen; None before calibration.
+    fusions: what pairs of kernels told about this device. error: measured on subnets the calibration has not seen;
+    None before calibration.
     """
 
     def __init__(
@@ -51,19 +55,29 @@ class KernelSum:
         kernels_of: KernelsOf,
         calibration: Calibration | None = None,
         error: PredictionError | None = None,
+        fusions: Fusions | None = None,
     ) -> None:
         self.table = table
+        self.fusions = fusions
         self.calibration = calibration or Calibration()
         self.error = error
         self._kernels_of = kernels_of
-        self._time = KernelInterpolator({spec: time.cpu_us for spec, time in table.times.items()})
+        self._time = KernelInterpolator(table.times_us)
         self._sums: dict[Config, tuple[float, int]] = {}
 
     def _sum(self, config: Config) -> tuple[float, int]:
         if config not in self._sums:
             specs = self._kernels_of(config)
-            self._sums[config] = sum(self._time(spec) for spec in specs), len(specs)
+            call_us = self.fusions.call_us if self.fusions is not None and specs else 0.0
+            self._sums[config] = call_us + sum(self._within_us(spec) for spec in specs), len(specs)
         return self._sums[config]
+
+    def _within_us(self, spec: Kernel) -> float:
+        """What a kernel takes within a network."""
+        alone_us = self._time(spec)
+        if self.fusions is None:
+            return alone_us
+        return max(alone_us - self.fusions.alone_us(spec), _LEAST * alone_us)
 
     def sum_us(self, config: Config) -> float:
         """Sum of the kernels' times, microseconds, uncalibrated. Raises ValueError when no kernel was measured."""
@@ -80,7 +94,7 @@ class KernelSum:
     def measured_share(self, config: Config) -> float:
         """Share of a subnet's predicted time that comes from measured kernels, 0 to 1; the rest is interpolated."""
         total = self.sum_us(config)
-        measured = sum(self._time(spec) for spec in self._kernels_of(config) if spec in self.table.times)
+        measured = sum(self._within_us(spec) for spec in self._kernels_of(config) if spec in self.table.times)
         return measured / total if total else 1.0
 
     def calibrated(self, samples: Sequence[Sample], held_out: Sequence[Sample] = ()) -> KernelSum:
@@ -98,7 +112,7 @@ class KernelSum:
                 other = self._fit([*samples[:index], *samples[index + 1 :]])
                 predicted.append(other.apply(*self._sum(sample.config)))
         error = PredictionError.of(predicted, [s.cpu_us for s in checked]) if checked else None
-        made = KernelSum(self.table, self._kernels_of, calibration, error)
+        made = KernelSum(self.table, self._kernels_of, calibration, error, self.fusions)
         made._sums = self._sums
         return made
 
@@ -112,6 +126,6 @@ class KernelSum:
         # Rows are divided by the measured time: what counts is the relative error, also of small subnets.
         columns = [sums / times, 1 / times]
         if len(samples) >= _MIN_FOR_CALL:
-            columns.append(-kernels / times)
-        scale, offset, call = (*nnls(np.stack(columns, axis=1), np.ones(len(samples)))[0], 0.0)[:3]
-        return Calibration(float(scale), float(call), float(offset))
+            columns += [kernels / times, -kernels / times]
+        scale, offset, more, less = (*nnls(np.stack(columns, axis=1), np.ones(len(samples)))[0], 0.0, 0.0)[:4]
+        return Calibration(float(scale), float(more - less), float(offset))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tailorbird.profile.template import KernelsOf, KernelTemplate
-from tailorbird.types import Config, KernelSpec
+from tailorbird.types import Config, Kernel
 
 if TYPE_CHECKING:
     from tailorbird.supernet import SearchSpace
+
+#: More kernels than this are sampled and the others interpolated.
+MOST_KERNELS: Final = 1500
 
 _QUICK_SAMPLES = 1000
 _SLOW_SAMPLES = 30
@@ -22,12 +25,16 @@ _SLOW_SAMPLES = 30
 class KernelPlan:
     """Kernels to measure, the most telling first.
 
-    reachable: distinct kernels found in the `subnets` looked at; the predictor interpolates those beyond the cap.
+    reachable: distinct kernels of the space (found in `subnets` random ones when not `exact`); the predictor
+    interpolates those beyond the cap. entries: what a table would hold with an entry of its own for every place in the
+    network and every shape there, equal or not; 0 when not `exact`.
     """
 
-    specs: tuple[KernelSpec, ...]
+    specs: tuple[Kernel, ...]
     reachable: int
     subnets: int
+    exact: bool = False
+    entries: int = 0
 
     @property
     def complete(self) -> bool:
@@ -35,30 +42,59 @@ class KernelPlan:
         return len(self.specs) == self.reachable
 
 
-def family(spec: KernelSpec) -> KernelSpec:
-    """The spec without its channel counts: kernels of one family differ only in those."""
-    return dataclasses.replace(spec, in_channels=0, out_channels=0)
+def family(spec: Kernel) -> Hashable:
+    """What kernels have in common whose times may be interpolated: of a KernelSpec, all but its channel counts."""
+    return spec.family
 
 
 def plan_kernels(
-    space: SearchSpace, kernels_of: KernelsOf, *, cap: int = 200, samples: int | None = None, seed: int = 0
+    space: SearchSpace,
+    kernels_of: KernelsOf,
+    *,
+    cap: int = MOST_KERNELS,
+    samples: int | None = None,
+    seed: int = 0,
 ) -> KernelPlan:
-    """Distinct kernels of the full, the smallest and up to `samples` random subnets, at most `cap` of them.
+    """The distinct kernels of all subnets of a space, at most `cap` of them.
 
-    samples: by default 1000 when kernels_of is a KernelTemplate, 30 when it has to capture each subnet. Within the cap,
-    the smallest and largest kernel of every family come first (they bound what is interpolated), then the kernels that
-    occur in most subnets.
+    A KernelTemplate tells every kernel there is. Otherwise, and where a kernel has too many shapes to list, the full,
+    the smallest and `samples` random subnets are looked at: 1000 of a template, 30 of what has to capture each. Within
+    the cap, the smallest and largest kernel of every family come first (they bound what is interpolated), then those
+    that occur in most subnets.
     """
-    if samples is None:
-        samples = _QUICK_SAMPLES if isinstance(kernels_of, KernelTemplate) else _SLOW_SAMPLES
-    occurrences: Counter[KernelSpec] = Counter()
+    found = _every_kernel(kernels_of) if isinstance(kernels_of, KernelTemplate) and samples is None else None
+    if found is not None:
+        occurrences, subnets, entries = found[0], 0, found[1]
+    else:
+        if samples is None:
+            samples = _QUICK_SAMPLES if isinstance(kernels_of, KernelTemplate) else _SLOW_SAMPLES
+        (occurrences, subnets), entries = _sampled(space, kernels_of, samples, seed), 0
+    corners = _corners(occurrences)
+    ranked = sorted(occurrences, key=lambda spec: (spec not in corners, -occurrences[spec], _shuffled(spec)))
+    return KernelPlan(tuple(ranked[:cap]), len(occurrences), subnets, found is not None, entries)
+
+
+def _every_kernel(template: KernelTemplate) -> tuple[dict[Kernel, float], int] | None:
+    """Each kernel of the space with its expected occurrences in a random subnet, and the number of table entries."""
+    occurrences: dict[Kernel, float] = {}
+    entries = 0
+    for place in range(len(template.full)):
+        shapes = template.shapes_at(place)
+        if shapes is None:
+            return None
+        entries += len(shapes)
+        for spec in shapes:
+            occurrences[spec] = occurrences.get(spec, 0.0) + 1 / len(shapes)
+    return occurrences, entries
+
+
+def _sampled(space: SearchSpace, kernels_of: KernelsOf, samples: int, seed: int) -> tuple[dict[Kernel, float], int]:
+    occurrences: Counter[Kernel] = Counter()
     subnets = 0
     for config in _subnets(space, samples, seed):
         occurrences.update(set(kernels_of(config)))
         subnets += 1
-    corners = _corners(occurrences)
-    ranked = sorted(occurrences, key=lambda spec: (spec not in corners, -occurrences[spec], spec.label))
-    return KernelPlan(tuple(ranked[:cap]), len(occurrences), subnets)
+    return {spec: float(count) for spec, count in occurrences.items()}, subnets
 
 
 def _subnets(space: SearchSpace, samples: int, seed: int) -> Iterator[Config]:
@@ -69,16 +105,21 @@ def _subnets(space: SearchSpace, samples: int, seed: int) -> Iterator[Config]:
             yield config
 
 
-def _corners(specs: Iterable[KernelSpec]) -> set[KernelSpec]:
-    families: dict[KernelSpec, list[KernelSpec]] = {}
+def _shuffled(spec: Kernel) -> str:
+    """An order without meaning, the same in every run: what is equally frequent is sampled evenly."""
+    return hashlib.sha256(spec.label.encode()).hexdigest()
+
+
+def _corners(specs: Iterable[Kernel]) -> set[Kernel]:
+    families: dict[Hashable, list[Kernel]] = {}
     for spec in specs:
-        families.setdefault(family(spec), []).append(spec)
-    ends: set[KernelSpec] = set()
+        families.setdefault(spec.family, []).append(spec)
+    ends: set[Kernel] = set()
     for members in families.values():
-        for ends_by in (
-            lambda s: (s.in_channels, s.out_channels),
-            lambda s: (s.out_channels, s.in_channels),
-            lambda s: (s.in_channels, -s.out_channels),
-        ):
-            ends |= {min(members, key=ends_by), max(members, key=ends_by)}
+        for place in range(len(members[0].factors) - 1):  # the last factor is the arithmetic
+            for ends_by in (
+                lambda s, p=place: (s.factors[p], s.factors),
+                lambda s, p=place: (s.factors[p], [-factor for factor in s.factors]),
+            ):
+                ends |= {min(members, key=ends_by), max(members, key=ends_by)}
     return ends

@@ -1,19 +1,35 @@
-"""Measuring what a plan names, through the agent, each thing once per device."""
+"""Measuring what a plan names, through the agent, each thing once per device.
+
+What has arrived is stored at once: when the device drops out, running again goes on with what is missing. So it does
+with what was measured on a throttled device: it is kept as the best there is, and measured again when asked for.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tailorbird.db import MeasurementKey, Store
 from tailorbird.device import Device, Lease
-from tailorbird.profile.table import KernelTable
-from tailorbird.types import KERNEL, QUICK, Candidate, Config, Figure, KernelSpec, Measurement, TimingProtocol, Verdict
+from tailorbird.profile.table import SECONDS, KernelTable
+from tailorbird.types import (
+    KERNEL,
+    QUICK,
+    Candidate,
+    Config,
+    Figure,
+    Kernel,
+    KernelSpec,
+    Measurement,
+    TimingProtocol,
+    Verdict,
+)
 
 #: Modules built and uploaded together: bounds memory, and what a broken connection costs.
 _BATCH = 32
@@ -21,7 +37,7 @@ _BATCH = 32
 #: A contended core inflates the wall clock; the CPU time, which is what is used here, stays good.
 _USABLE = frozenset({Verdict.OK, Verdict.CONTENDED})
 
-_Subject = TypeVar("_Subject", KernelSpec, Config)
+_Subject = TypeVar("_Subject", bound=Hashable)
 
 #: Called with (done, of all) as measurements arrive; stored ones count as done.
 Progress = Callable[[int, int], None]
@@ -48,37 +64,66 @@ class Profiler(Generic[_Subject]):
     ) -> dict[_Subject, Measurement]:
         """Measurements of all items, stored ones first; a noisy one is measured a second time, the quieter one is kept.
 
-        Failed candidates have an error instead of timings and are not stored: a later run tries them again.
+        Failed candidates have an error instead of timings and are not stored: a later run tries them again. When the
+        device drops out, what had arrived is in the store. Raises DeviceError, LeaseError.
         """
         keys = {item: self._key(item) for item in dict.fromkeys(items)}
         stored = self.store.measurements.find_all(keys.values())
         found = {item: stored[key] for item, key in keys.items() if key in stored}
-        missing = [item for item in keys if item not in found]
+        missing = [item for item in keys if item not in found or found[item].verdict is Verdict.THROTTLED]
+        done = len(keys) - len(missing)
         if on_progress is not None:
-            on_progress(len(found), len(keys))
+            on_progress(done, len(keys))
         if not missing:
             return found
         with nullcontext(lease) if lease is not None else self.device.lease() as held:
             for batch in _batches(missing):
-                results = self._time_twice(batch, held)
-                self.store.measurements.add_all((keys[item], result) for item, result in results.items() if result.ok)
-                found |= results
+                results = self._time_twice(batch, held, keys)
+                found |= {item: result for item, result in results.items() if result.ok or item not in found}
+                done += len(batch)
                 if on_progress is not None:
-                    on_progress(len(found), len(keys))
+                    on_progress(done, len(keys))
         return {item: found[item] for item in keys}
 
-    def _time_twice(self, batch: Sequence[_Subject], lease: Lease) -> dict[_Subject, Measurement]:
-        results = self._time(batch, lease)
+    def _time_twice(
+        self, batch: Sequence[_Subject], lease: Lease, keys: Mapping[_Subject, MeasurementKey]
+    ) -> dict[_Subject, Measurement]:
+        results: dict[_Subject, Measurement] = {}
+        try:
+            self._time(batch, lease, results)
+        finally:
+            self._remember(results, keys)
         again = [item for item in batch if results[item].ok and results[item].verdict not in _USABLE]
-        for item, second in (self._time(again, lease) if again else {}).items():
-            if second.ok and _unrest(second) < _unrest(results[item]):
-                results[item] = second
-        return results
+        seconds: dict[_Subject, Measurement] = {}
+        try:
+            self._time(again, lease, seconds)
+        finally:
+            quieter = {i: m for i, m in seconds.items() if m.ok and _unrest(m) < _unrest(results[i])}
+            self._remember(quieter, keys)
+        return results | quieter
 
-    def _time(self, batch: Sequence[_Subject], lease: Lease) -> dict[_Subject, Measurement]:
+    def _time(self, batch: Sequence[_Subject], lease: Lease, results: dict[_Subject, Measurement]) -> None:
+        """Build, upload and time a batch; results are filled in as they arrive, with what each of them took."""
+        if not batch:
+            return
+        latest = time.monotonic()
         candidates = [self.build(item) for item in batch]
-        results = self.device.measure(candidates, self.protocol, runtime_library=self.runtime_library, lease=lease)
-        return dict(zip(batch, results, strict=True))
+        build_s = (time.monotonic() - latest) / len(batch)
+
+        def take(index: int, measurement: Measurement) -> None:
+            nonlocal latest
+            now = time.monotonic()
+            spent = (SECONDS, f"{now - latest + build_s:.6f}")
+            latest = now
+            results[batch[index]] = dataclasses.replace(measurement, environment=(*measurement.environment, spent))
+
+        latest = time.monotonic()
+        self.device.measure(
+            candidates, self.protocol, runtime_library=self.runtime_library, lease=lease, on_result=take
+        )
+
+    def _remember(self, results: Mapping[_Subject, Measurement], keys: Mapping[_Subject, MeasurementKey]) -> None:
+        self.store.measurements.add_all((keys[item], result) for item, result in results.items() if result.ok)
 
     def _key(self, item: _Subject) -> MeasurementKey:
         return MeasurementKey(
@@ -102,16 +147,18 @@ def _unrest(measurement: Measurement) -> float:
     return measurement.cpu_mad_us / measurement.cpu_median_us
 
 
-def kernel_subject(spec: KernelSpec) -> str:
+def kernel_subject(spec: Kernel) -> str:
     """Canonical JSON of a kernel."""
-    return json.dumps(dataclasses.asdict(spec), sort_keys=True, separators=(",", ":"))
+    fields: Any = spec  # every kernel is a dataclass
+    return json.dumps(dataclasses.asdict(fields), sort_keys=True, separators=(",", ":"))
 
 
 def profile_kernels(
     device: Device,
-    specs: Sequence[KernelSpec],
-    build: Callable[[KernelSpec], Candidate],
+    specs: Sequence[Kernel],
+    build: Callable[[Any], Candidate],
     *,
+    built_as: Callable[[Any], str] | None = None,
     store: Store,
     runtime: str = "litert",
     protocol: TimingProtocol = KERNEL,
@@ -121,11 +168,41 @@ def profile_kernels(
 ) -> KernelTable:
     """Time kernels alone on a device. A second run finds every one of them in the store.
 
-    build: compiles one kernel to a module with that kernel only. Raises DeviceError, LeaseError.
+    build: compiles one kernel (of the kind given) to a module with that kernel only; built_as: identity of what decides
+    about its code beside the kernel itself (compile target, schedule), "" where nothing does.
+    Raises DeviceError, LeaseError.
     """
-    profiler = Profiler(device, store, runtime, "kernel", build, kernel_subject, protocol, runtime_library)
+
+    def subject(spec: Kernel) -> str:
+        plain, built = kernel_subject(spec), "" if built_as is None else built_as(spec)
+        return f'{{"built":{json.dumps(built)},"kernel":{plain}}}' if built else plain
+
+    profiler = Profiler(device, store, runtime, "kernel", build, subject, protocol, runtime_library)
     measured = profiler.measure(specs, lease=lease, on_progress=on_progress)
     return KernelTable.of(device.name, runtime, measured)
+
+
+def profile_chains(
+    device: Device,
+    chains: Sequence[tuple[KernelSpec, ...]],
+    build: Callable[[tuple[KernelSpec, ...]], Candidate],
+    *,
+    store: Store,
+    runtime: str = "litert",
+    protocol: TimingProtocol = KERNEL,
+    lease: Lease | None = None,
+    on_progress: Progress | None = None,
+) -> dict[tuple[KernelSpec, ...], Measurement]:
+    """Time kernels in a row, each fed by the one before, as one module: what fusing them saves.
+
+    Raises DeviceError, LeaseError.
+    """
+
+    def subject(chain: tuple[KernelSpec, ...]) -> str:
+        return f"[{','.join(map(kernel_subject, chain))}]"
+
+    profiler = Profiler(device, store, runtime, "chain", build, subject, protocol)
+    return profiler.measure(chains, lease=lease, on_progress=on_progress)
 
 
 def profile_subnets(
@@ -140,15 +217,18 @@ def profile_subnets(
     runtime_library: Path | None = None,
     lease: Lease | None = None,
     on_progress: Progress | None = None,
+    built_as: str = "",
 ) -> dict[Config, Measurement]:
     """Time whole subnets on a device.
 
     model: identity of the SuperNet (its name and a digest of its graph): the same configuration of another network is
-    another subject. Raises DeviceError, LeaseError.
+    another subject; built_as: identity of what else decides about their code (compile target, schedules).
+    Raises DeviceError, LeaseError.
     """
 
     def subject(config: Config) -> str:
-        return json.dumps({"model": model, "config": config.to_json()}, sort_keys=True, separators=(",", ":"))
+        built = {"built": built_as} if built_as else {}
+        return json.dumps({"model": model, "config": config.to_json()} | built, sort_keys=True, separators=(",", ":"))
 
     profiler = Profiler(device, store, runtime, "subnet", build, subject, protocol, runtime_library)
     return profiler.measure(configs, lease=lease, on_progress=on_progress)

@@ -1,33 +1,36 @@
 """KernelTemplate: the kernels of any subnet, from a few subnets that were looked at.
 
 Capturing a subnet to list its kernels takes a fifth of a second; a search asks for thousands. In a convolutional
-network every channel count of every kernel is an affine function of the elastic sizes, a kernel size or a resolution
-sets fields outright, and skipping a block removes a run of kernels. All are learnt from one capture for each dimension
-(each choice of the second kind) and each block, then checked on random subnets; a network for which the check fails is
-captured subnet by subnet.
+network every size of every kernel is an affine function of the elastic sizes, a kernel size or a resolution sets sizes
+outright, and skipping a block removes a run of kernels. All are learnt from one capture for each dimension (each choice
+of the second kind) and each block, then checked on random subnets; a network for which the check fails is captured
+subnet by subnet.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from tailorbird.types import Config, KernelSpec
+from tailorbird.types import Config, Kernel
 
 if TYPE_CHECKING:
     from tailorbird.supernet import SearchSpace
 
 #: Kernels of a subnet in execution order.
-KernelsOf = Callable[[Config], Sequence[KernelSpec]]
+KernelsOf = Callable[[Config], Sequence[Kernel]]
 
 _CHECKS: Final = 4
 _PLACINGS: Final = 3
 _TABLED: Final = ("kernel", "resolution")
-_SIZES: Final = ("in_channels", "out_channels", "height", "width", "groups", "batch")
+#: A kernel that many dimensions reach (a concatenation of everything) may have more shapes than can be listed.
+_MANY: Final = 100_000
+
+#: What one choice does to kernels: (kernel, place in its numbers, amount), the amount added or set.
+_Changes = tuple[tuple[int, int, int], ...]
 
 
 class _NotAffineError(Exception):
@@ -35,56 +38,67 @@ class _NotAffineError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Slope:
-    """How one field of one kernel follows one dimension."""
-
-    kernel: int
-    field: str
-    dimension: str
-    slope: Fraction
-
-
-#: Fields that one choice of a dimension sets: (kernel, field, value).
-_Settings = tuple[tuple[int, str, Any], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class KernelTemplate:
-    """Kernels of the full network, how their sizes follow the dimensions, and which of them each block owns.
+    """Kernels of the full network, what each choice does to their sizes, and which of them each block owns.
 
-    tables: of a dimension that sets fields outright (kernel size, resolution), what each of its choices sets.
+    added, set: by dimension, by choice. A dimension that adds to one size and sets another is in both.
     """
 
-    full: tuple[KernelSpec, ...]
-    sizes: Mapping[str, int]
-    slopes: tuple[_Slope, ...]
-    runs: Mapping[str, range]
-    tables: Mapping[tuple[str, int], _Settings] = dataclasses.field(default_factory=dict)
+    full: tuple[Kernel, ...]
+    added: Mapping[str, Mapping[int, _Changes]]
+    set: Mapping[str, Mapping[int, _Changes]] = field(default_factory=dict)
+    runs: Mapping[str, range] = field(default_factory=dict)
 
-    def __call__(self, config: Config) -> tuple[KernelSpec, ...]:
+    def __call__(self, config: Config) -> tuple[Kernel, ...]:
         """Kernels of a subnet in execution order."""
-        chosen = dict(config.sizes)
-        fields: dict[tuple[int, str], Fraction] = {}
-        for slope in self.slopes:
-            if slope.dimension in chosen:
-                change = slope.slope * (chosen[slope.dimension] - self.sizes[slope.dimension])
-                key = (slope.kernel, slope.field)
-                fields[key] = fields.get(key, Fraction(0)) + change
-        changes: dict[int, dict[str, Any]] = {}
-        for (kernel, field), change in fields.items():
-            value = getattr(self.full[kernel], field) + change
-            if value.denominator != 1:
-                raise _NotAffineError
-            changes.setdefault(kernel, {})[field] = int(value)
-        for choice in config.sizes:
-            for kernel, field, setting in self.tables.get(choice, ()):
-                changes.setdefault(kernel, {})[field] = setting
+        changed: dict[int, list[int]] = {}
+        for name, choice in config.sizes:
+            for kernel, place, amount in self.added.get(name, {}).get(choice, ()):
+                changed.setdefault(kernel, list(self.full[kernel].numbers))[place] += amount
+        for name, choice in config.sizes:
+            for kernel, place, amount in self.set.get(name, {}).get(choice, ()):
+                changed.setdefault(kernel, list(self.full[kernel].numbers))[place] = amount
         gone = {index for name in config.skipped for index in self.runs[name]}
         return tuple(
-            dataclasses.replace(spec, **changes[index]) if index in changes else spec
-            for index, spec in enumerate(self.full)
+            kernel.with_numbers(changed[index]) if index in changed else kernel
+            for index, kernel in enumerate(self.full)
             if index not in gone
         )
+
+    def shapes_at(self, place: int) -> tuple[Kernel, ...] | None:
+        """All shapes that the kernel at a place of the full network takes in the space; None when there are too many.
+
+        Skipping blocks takes kernels away and leaves the others as they are, so the choices of the dimensions that
+        reach this kernel are all there is.
+        """
+        reached = {self.full[place].numbers}
+        for alter, by_dimension in ((_add, self.added), (_set, self.set)):
+            for choices in by_dimension.values():
+                options = {tuple((at, amount) for kernel, at, amount in c if kernel == place) for c in choices.values()}
+                if options != {()}:
+                    reached |= {alter(numbers, option) for numbers in reached for option in options}
+                if len(reached) > _MANY:
+                    return None
+        return tuple(self.full[place].with_numbers(numbers) for numbers in sorted(reached))
+
+    def places_of(self, dimension: str) -> tuple[int, ...]:
+        """Places in the full network of the kernels whose sizes follow a dimension."""
+        choices = [*self.added.get(dimension, {}).values(), *self.set.get(dimension, {}).values()]
+        return tuple(sorted({kernel for changes in choices for kernel, _, _ in changes}))
+
+
+def _add(numbers: tuple[int, ...], option: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    altered = list(numbers)
+    for place, amount in option:
+        altered[place] += amount
+    return tuple(altered)
+
+
+def _set(numbers: tuple[int, ...], option: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    altered = list(numbers)
+    for place, amount in option:
+        altered[place] = amount
+    return tuple(altered)
 
 
 def learn_kernels(space: SearchSpace, kernels_of: KernelsOf, *, seed: int = 0) -> KernelsOf:
@@ -93,9 +107,9 @@ def learn_kernels(space: SearchSpace, kernels_of: KernelsOf, *, seed: int = 0) -
     kernels_of is called once for the full network, each dimension and each block, each choice of a kernel size or a
     resolution, and a few times to check.
     """
-    seen: dict[Config, tuple[KernelSpec, ...]] = {}
+    seen: dict[Config, tuple[Kernel, ...]] = {}
 
-    def remember(config: Config) -> tuple[KernelSpec, ...]:
+    def remember(config: Config) -> tuple[Kernel, ...]:
         if config not in seen:
             seen[config] = tuple(kernels_of(config))
         return seen[config]
@@ -112,40 +126,47 @@ def learn_kernels(space: SearchSpace, kernels_of: KernelsOf, *, seed: int = 0) -
 
 def _learn(space: SearchSpace, kernels_of: KernelsOf, seed: int) -> KernelTemplate:
     full = tuple(kernels_of(space.full()))
-    sized = [d for d in space.dimensions if d.kind not in {"depth", *_TABLED} and len(d.choices) > 1]
-    tabled = [(d.name, choice) for d in space.dimensions if d.kind in _TABLED for choice in d.choices[:-1]]
-    slopes: list[_Slope] = []
-    for dimension in sized:
-        least = dimension.choices[0]
-        smaller = kernels_of(space.canonical(Config.of({dimension.name: least})))
-        if len(smaller) != len(full):
-            raise _NotAffineError
-        for index, (now, then) in enumerate(zip(smaller, full, strict=True)):
-            fields = [field for field in _SIZES if getattr(now, field) != getattr(then, field)]
-            if dataclasses.replace(now, **{field: getattr(then, field) for field in fields}) != then:
-                raise _NotAffineError
-            slopes += [
-                _Slope(index, field, dimension.name,
-                       Fraction(getattr(then, field) - getattr(now, field), dimension.size - least))
-                for field in fields
-            ]  # fmt: skip
-    tables = {choice: _settings(full, kernels_of(space.canonical(Config((choice,))))) for choice in tabled}
-    template = KernelTemplate(full, {d.name: d.size for d in sized}, tuple(slopes), {}, tables)
+    added: dict[str, dict[int, _Changes]] = {}
+    outright: dict[str, dict[int, _Changes]] = {}
+    for dimension in space.dimensions:
+        *others, last = dimension.choices
+        if dimension.kind == "depth" or not others:
+            continue
+        if dimension.kind in _TABLED:
+            found = {c: _differences(full, kernels_of(space.canonical(Config(((dimension.name, c),))))) for c in others}
+            outright[dimension.name] = {
+                choice: tuple((kernel, place, now) for kernel, place, _, now in changes)
+                for choice, changes in found.items()
+            }
+            continue
+        ends = _differences(full, kernels_of(space.canonical(Config(((dimension.name, others[0]),)))))
+        slopes = [(kernel, place, Fraction(now - then, others[0] - last)) for kernel, place, then, now in ends]
+        added[dimension.name] = {
+            choice: tuple((kernel, place, _whole(slope * (choice - last))) for kernel, place, slope in slopes)
+            for choice in others
+        }
+    template = KernelTemplate(full, added, outright)
     rng = random.Random(seed)  # noqa: S311  (no secret depends on it)
     runs = {block.name: _find_run(space, kernels_of, template, block.name, rng) for block in space.depth}
-    return dataclasses.replace(template, runs=runs)
+    return replace(template, runs=runs)
 
 
-def _settings(full: Sequence[KernelSpec], changed: Sequence[KernelSpec]) -> _Settings:
-    if len(full) != len(changed):
+def _differences(full: Sequence[Kernel], changed: Sequence[Kernel]) -> list[tuple[int, int, int, int]]:
+    """(kernel, place, size before, size now) of every size that differs."""
+    if [kernel.program for kernel in full] != [kernel.program for kernel in changed]:
         raise _NotAffineError
-    fields = [field.name for field in dataclasses.fields(KernelSpec)]
-    return tuple(
-        (index, field, getattr(now, field))
-        for index, (now, then) in enumerate(zip(changed, full, strict=True))
-        for field in fields
-        if getattr(now, field) != getattr(then, field)
-    )
+    return [
+        (kernel, place, then, now)
+        for kernel, (old, new) in enumerate(zip(full, changed, strict=True))
+        for place, (then, now) in enumerate(zip(old.numbers, new.numbers, strict=True))
+        if then != now
+    ]
+
+
+def _whole(amount: Fraction) -> int:
+    if amount.denominator != 1:
+        raise _NotAffineError
+    return int(amount)
 
 
 def _find_run(
@@ -155,7 +176,7 @@ def _find_run(
     possible: set[int] | None = None
     length = 0
     for _ in range(_PLACINGS):
-        sizes = {d.name: rng.choice(d.choices) for d in space.dimensions if d.name in template.sizes}
+        sizes = {d.name: rng.choice(d.choices) for d in space.dimensions if d.name in template.added}
         whole = template(space.canonical(Config.of(sizes)))
         rest = tuple(kernels_of(space.canonical(Config.of(sizes, [block]))))
         length = len(whole) - len(rest)

@@ -14,6 +14,7 @@ from torch.fx import Graph, GraphModule
 
 from tailorbird.errors import InputShapeError
 from tailorbird.graph import (
+    CriticalPath,
     ElasticGraph,
     Inputs,
     Mode,
@@ -21,6 +22,7 @@ from tailorbird.graph import (
     bind,
     count_macs,
     count_parameters,
+    critical_path,
     peak_activation_bytes,
     plain,
 )
@@ -253,6 +255,11 @@ class SuperNet(nn.Module):
         """Parameter elements the subnet uses."""
         shapes, selection = self._shapes(config)
         return count_parameters(shapes, selection.skipped)
+
+    def critical_path(self, config: Config | None = None) -> CriticalPath:
+        """Longest way through the subnet, for one sample."""
+        shapes, selection = self._shapes(config)
+        return critical_path(shapes, selection.skipped)
 
     def peak_activation_bytes(
         self, config: Config | None = None, batch: int = 1, example: Example | None = None

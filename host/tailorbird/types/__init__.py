@@ -16,7 +16,7 @@ from tailorbird.types.deployment import (
 )
 from tailorbird.types.device import Cache, DeviceCard, Reading, Sensors
 from tailorbird.types.inference import Inference
-from tailorbird.types.kernel import KernelSpec
+from tailorbird.types.kernel import Kernel, KernelSpec, TensorProgram
 from tailorbird.types.ladder import Ladder, Rung
 from tailorbird.types.measurement import (
     KERNEL,
@@ -56,6 +56,7 @@ __all__ = [
     "Event",
     "Figure",
     "Inference",
+    "Kernel",
     "KernelSpec",
     "Ladder",
     "LeaseGrant",
@@ -69,6 +70,7 @@ __all__ = [
     "RungStatus",
     "RuntimeBlob",
     "Sensors",
+    "TensorProgram",
     "TensorSpec",
     "TimingProtocol",
     "Verdict",

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from zoo.small_models import EXAMPLES
 
-from tailorbird.graph import Shapes, count_macs, count_parameters, peak_activation_bytes, trace
+from tailorbird.graph import Shapes, count_macs, count_parameters, critical_path, peak_activation_bytes, trace
 
 
 @pytest.mark.parametrize("name", ["residual", "mobilenet", "grouped", "densenet", "vit_manual", "mlp"])
@@ -36,3 +36,19 @@ def test_peak_activations_are_input_and_output_of_the_widest_layer() -> None:
     shapes = Shapes(trace(model, (torch.randn(1, 4),)), {})
     assert peak_activation_bytes(shapes) == 2 * 100 * 4
     assert peak_activation_bytes(Shapes(shapes.source, {}, batch=3)) == 3 * 2 * 100 * 4
+
+
+def test_the_longest_path_leaves_the_shorter_branch_out() -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.short, self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 4), nn.Linear(4, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.short(x) + self.second(torch.relu(self.first(x)))
+
+    shapes = Shapes(trace(Branches().eval(), (torch.randn(1, 8),)), {})
+    path = critical_path(shapes)
+    assert path.operations == 4  # linear, relu, linear, add
+    assert path.macs == 64  # both branches have 64
+    assert count_macs(shapes) == 128

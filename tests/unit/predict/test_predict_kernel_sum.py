@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.predict import KernelInterpolator, KernelSum, PredictionError, Sample
-from tailorbird.profile import KernelTable, KernelTime
+from tailorbird.predict import KernelInterpolator, KernelSum, PredictionError, Sample, interpolation_error
+from tailorbird.profile import Fusions, KernelTable, KernelTime
 from tailorbird.types import Config, KernelSpec, Verdict
 
 CONV = KernelSpec("conv2d", 8, 8, 16, 16, (3, 3), (1, 1), (1, 1), "relu")
@@ -124,3 +124,30 @@ def test_errors_are_percentages_and_rank_correlation():
     assert PredictionError.of([3, 2, 1], [10, 20, 30]).spearman == pytest.approx(-1)
     assert PredictionError.of([1, 2], [1, 2]).spearman is None
     assert PredictionError.of([1, 2, 3], [5, 5, 5]).spearman is None
+
+
+def test_what_a_module_of_its_own_costs_is_taken_off_each_kernel():
+    config = subnet(8, 16)
+    fusions = Fusions({}, call_us=1.0, copy_us_per_byte=0.0)
+    plain = KernelSum(FULL_TABLE, chain).sum_us(config)
+    assert KernelSum(FULL_TABLE, chain, fusions=fusions).sum_us(config) == pytest.approx(plain - 2 + 1)
+
+
+def test_calibration_finds_a_cost_per_kernel_of_either_sign():
+    for call in (-1.0, 1.0):
+        samples = [Sample(c, 1.5 * sum(map(alone_us, chain(c))) + call * len(chain(c)) + 4) for c in SUBNETS]
+        assert KernelSum(FULL_TABLE, chain).calibrated(samples).calibration.call_us == pytest.approx(call, abs=1e-3)
+
+
+@given(st.sampled_from([0.0, 0.3]))
+def test_the_error_of_interpolating_is_that_of_kernels_held_out(bump: float):
+    members = [conv(a, b) for a in (8, 16, 24, 32, 48, 64) for b in (8, 16, 24, 32, 48, 64)]
+    times = {s: alone_us(s) * (1 + bump * (s.out_channels % 16 == 8) * (s.in_channels % 16 == 8)) for s in members}
+    error = interpolation_error(times, share=0.25)
+    assert error is not None
+    assert error.samples == 9
+    assert (error.mape < 0.1) == (bump == 0)
+
+
+def test_a_handful_of_kernels_has_no_interpolation_error():
+    assert interpolation_error({conv(8, 8): 1.0}) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import pytest
 import torch
@@ -108,6 +109,27 @@ def test_a_network_that_is_not_affine_is_captured_subnet_by_subnet(net: SuperNet
     before = len(calls)
     fallback(config)
     assert len(calls) == before, "a subnet is captured once"
+
+
+def test_a_plan_of_a_template_holds_every_kernel_of_the_space_and_no_other(net: SuperNet, learnt):
+    sizes = [d for d in net.space.dimensions if d.kind != "depth"]
+    every = {
+        spec
+        for choice in itertools.product(*(d.choices for d in sizes))
+        for spec in learnt(net.space.canonical(Config.of(dict(zip((d.name for d in sizes), choice, strict=True)))))
+    }
+    plan = plan_kernels(net.space, learnt)
+    assert plan.exact
+    assert set(plan.specs) == every
+    assert plan.entries > plan.reachable, "the three blocks share their shapes"
+
+
+def test_a_kernel_with_too_many_shapes_to_list_makes_the_plan_sample(net: SuperNet, learnt, monkeypatch):
+    monkeypatch.setattr("tailorbird.profile.template._MANY", 3)
+    plan = plan_kernels(net.space, learnt)
+    assert not plan.exact
+    assert plan.subnets > 100
+    assert plan.entries == 0
 
 
 def test_a_plan_without_a_cap_holds_every_kernel_it_found(net: SuperNet, learnt):

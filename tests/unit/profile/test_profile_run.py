@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tailorbird.compile.litert.single_op import single_op_candidate
-from tailorbird.db import Store
-from tailorbird.device import Device
-from tailorbird.profile import KernelTable, profile_device, profile_kernels, profile_subnets
-from tailorbird.types import KERNEL, Candidate, Config, KernelSpec
+from tailorbird.compile.litert.single_op import chain_candidate, single_op_candidate
+from tailorbird.db import MeasurementKey, Store
+from tailorbird.device import Device, LocalAgent
+from tailorbird.errors import DeviceError
+from tailorbird.profile import KernelTable, profile_chains, profile_device, profile_kernels, profile_subnets
+from tailorbird.profile.run import kernel_subject
+from tailorbird.types import KERNEL, Candidate, Config, KernelSpec, Measurement, Verdict
 
 BRIEF = dataclasses.replace(KERNEL, min_seconds=0.005, max_seconds=0.5)
 SMALL = KernelSpec("conv2d", 8, 8, 16, 16, (3, 3), (1, 1), (1, 1), "relu")
@@ -65,6 +69,93 @@ def test_a_kernel_that_fails_is_reported_and_tried_again(device: Device, store: 
     assert set(table.times) == {SMALL}
     assert table.failures[LARGE]
     assert set(profile(device, store).times) == {SMALL, LARGE}
+
+
+class Dropping(Device):
+    """A device whose agent is killed once two results have arrived."""
+
+    agent: LocalAgent
+
+    def measure(self, *args, on_result=None, **options):
+        arrived = []
+
+        def take(index, measurement):
+            on_result(index, measurement)
+            arrived.append(index)
+            if len(arrived) == 2:
+                os.kill(self.agent.pid, signal.SIGKILL)
+
+        return super().measure(*args, on_result=take, **options)
+
+
+def test_a_device_that_drops_out_keeps_what_was_measured_and_goes_on_later(tmp_path: Path, store: Store):
+    specs = [dataclasses.replace(SMALL, out_channels=8 * k) for k in range(1, 7)]
+    agent = LocalAgent.start(tmp_path / "agent", name="frail")
+    with Dropping.connect(agent.control) as frail:
+        frail.agent = agent
+        with pytest.raises(DeviceError):
+            profile(frail, store, specs=specs)
+    agent.stop()
+    built: list[KernelSpec] = []
+
+    def build(spec: KernelSpec) -> Candidate:
+        built.append(spec)
+        return single_op_candidate(spec)
+
+    agent = LocalAgent.start(tmp_path / "agent", name="frail")
+    try:
+        with Device.connect(agent.control) as again:
+            table = profile(again, store, build, specs=specs)
+    finally:
+        agent.stop()
+    assert set(table.times) == set(specs)
+    assert set(specs[:2]).isdisjoint(built), "what had arrived before the end is not measured again"
+    assert len(built) <= 4
+
+
+def test_what_was_measured_on_a_throttled_device_is_measured_again(device: Device, store: Store):
+    first = profile(device, store, specs=[SMALL])
+    spoilt = Measurement("hot", (90.0,) * 20, (90.0,) * 20, Verdict.THROTTLED)
+    key = MeasurementKey(
+        device.name,
+        "litert",
+        device.card.runtime_version("litert"),
+        "kernel",
+        kernel_subject(SMALL),
+        BRIEF.mode,
+    )
+    store.measurements.add(key, spoilt)
+    assert profile(device, store, specs=[SMALL]).times[SMALL].verdict is not Verdict.THROTTLED
+    assert first.times[SMALL].cpu_us < 90
+
+
+def test_a_kernel_built_in_another_way_is_another_subject(device: Device, store: Store):
+    built: list[str] = []
+
+    def times(way: str) -> float:
+        def build(spec: KernelSpec) -> Candidate:
+            built.append(way)
+            return single_op_candidate(spec)
+
+        table = profile_kernels(device, [SMALL], build, store=store, protocol=BRIEF, built_as=lambda _: way)
+        return table.times[SMALL].cpu_us
+
+    assert times("wide") == times("wide") > 0
+    times("narrow")
+    assert built == ["wide", "narrow"]
+
+
+def test_what_a_measurement_cost_is_remembered(device: Device, store: Store):
+    first = profile(device, store)
+    assert first.seconds > 2 * BRIEF.min_seconds
+    assert profile(device, store).seconds == pytest.approx(first.seconds)
+
+
+def test_kernels_in_a_row_are_timed_as_one(device: Device, store: Store):
+    chain = (LARGE, dataclasses.replace(LARGE, activation=""))
+    alone = profile(device, store, specs=list(chain)).times
+    together = profile_chains(device, [chain], chain_candidate, store=store, protocol=BRIEF)[chain]
+    assert together.cpu_median_us > max(alone[spec].cpu_us for spec in chain)
 
 
 def test_the_same_configuration_of_another_model_is_another_subject(device: Device, store: Store):
