@@ -57,7 +57,12 @@ class Task:
                     f"no task is called {task!r}", fix=f"pass one of {', '.join(_TASKS)}, or a Task of your own"
                 )
             task = _TASKS[task]
+        if not isinstance(task, Task):
+            raise UsageError(f"the task is a {type(task).__name__}", fix="pass a task by name, or a Task of your own")
         own = {"loss": loss, "metric": metric, "distance": distance}
+        for name, function in own.items():
+            if function is not None and not callable(function):
+                raise UsageError(f"the {name} is a {type(function).__name__}", fix="pass a function")
         return replace(task, **{name: function for name, function in own.items() if function is not None})  # type: ignore[arg-type]
 
     @property

@@ -41,6 +41,18 @@ class Checkpoint:
         Raises: UsageError for a folder, for a file that is there already unless the run is to go on from it, and where
         no file can be.
         """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.stat()
+            remove_stale(self.path)
+        except FileNotFoundError:
+            pass  # as it should be for a new run
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"there can be no checkpoint at {self.path}",
+                why=getattr(error, "strerror", None) or str(error),
+                fix="pass the path of a file in a folder that you may write to",
+            ) from error
         if self.path.is_dir():
             raise UsageError(f"the checkpoint {self.path} is a folder", fix="pass the path of a file in it")
         if self.path.exists() and not resume:
@@ -49,15 +61,6 @@ class Checkpoint:
                 why="a new run would overwrite it",
                 fix="go on from it with resume=True, or pass another path",
             )
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            remove_stale(self.path)
-        except OSError as error:
-            raise UsageError(
-                f"there can be no checkpoint at {self.path}",
-                why=error.strerror or str(error),
-                fix="pass the path of a file in a folder that you may write to",
-            ) from error
 
     def write(self, net: SuperNet, task: Task, state: Mapping[str, Any], final: Mapping[str, Tensor] | None) -> None:
         """Replace the file. state: of the run; final: the weights that SuperNet.load is to find, by default those that

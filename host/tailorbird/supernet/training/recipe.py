@@ -18,6 +18,8 @@ _WORDS = {
     "keep": ("average", "best"),
 }
 
+_SEEDS = 2**63
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -87,7 +89,10 @@ class Recipe:
                 raise UsageError(f"{name} is {getattr(self, name)}", fix=f"pass a number from 0 to {most}")
         if self.weight_decay is not None and not self.weight_decay >= 0:
             raise UsageError(f"weight_decay is {self.weight_decay}", fix="pass a number from 0")
-        if any(not 0 < ratio < 1 for ratio in self.ratios):
+        if not isinstance(self.seed, int) or not -_SEEDS <= self.seed < _SEEDS:
+            raise UsageError(f"seed is {self.seed!r}", fix="pass a whole number of at most 63 bits")
+        listed = isinstance(self.ratios, tuple | list)
+        if not listed or any(not isinstance(ratio, float) or not 0 < ratio < 1 for ratio in self.ratios):
             raise UsageError(f"ratios are {self.ratios}", fix="pass numbers between 0 and 1, or none")
 
     def to_json(self) -> dict[str, Any]:

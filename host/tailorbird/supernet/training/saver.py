@@ -32,6 +32,8 @@ class Saver:
         every: int | str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        if isinstance(every, bool) or not isinstance(every, int | str):
+            raise UsageError(f"every is {every!r}", fix='pass a number of steps, or a time like "60s"')
         self._checkpoint, self._task, self._clock = checkpoint, task, clock
         self._steps = every if isinstance(every, int) else None
         self._seconds = 0.0 if isinstance(every, int) else parse_seconds(every)

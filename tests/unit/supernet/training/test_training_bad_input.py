@@ -193,6 +193,13 @@ def test_loaders_that_give_nothing(net: SuperNet) -> None:
         ({"lr": "0.1"}, "lr is '0.1'"),
         ({"weight_decay": -1.0}, "weight_decay is -1.0"),
         ({"validate": 5}, "validate is a int"),
+        ({"ratios": 0.5}, "ratios are 0.5"),
+        ({"ratios": ("0.5",)}, "ratios are ('0.5',)"),
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"seed": 2**70}, "seed is 1180591620717411303424"),
+        ({"task": 5}, "the task is a int"),
+        ({"loss": 5}, "the loss is a int"),
+        ({"metric": "acc"}, "the metric is a str"),
     ],
     ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
 )

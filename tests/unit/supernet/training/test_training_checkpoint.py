@@ -96,7 +96,10 @@ def test_paths_that_cannot_be_are_refused_before_training(net: SuperNet, tmp_pat
         net.fit(DATA, checkpoint=tmp_path)
     with pytest.raises(UsageError, match="nothing to resume from"):
         net.fit(DATA, resume=True)
-    for every in (0, -3, "soon"):
+    for name in ("x" * 300, "a\0b"):
+        with pytest.raises(UsageError, match="there can be no checkpoint"):
+            net.fit(DATA, checkpoint=tmp_path / name)
+    for every in (0, -3, "soon", True, 2.5, None):
         with pytest.raises(UsageError):
             net.fit(DATA, checkpoint=tmp_path / "none" / "run.pt", every=every)
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
