@@ -1,4 +1,7 @@
-"""Measuring under the lease: one measuring worker, kept between calls, ended with the lease."""
+"""Measuring under the lease: one measuring worker, kept between calls, never longer than the lease.
+
+What a candidate did to its process does not reach the next holder.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ class Bench:
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
         self._worker = MeasuringWorker()
+        self._worker_token = 0
         self._turn = asyncio.Lock()
 
     async def measure(
@@ -47,7 +51,7 @@ class Bench:
             while True:
                 # The turn ends with the candidate: a caller that stops reading must not keep the next one waiting.
                 async with self._turn:
-                    item = await _under(self._leases.check(token), anext(results, None))
+                    item = await _under(await self._enter(token), anext(results, None))
                 if item is None:
                     return
                 yield item
@@ -61,13 +65,21 @@ class Bench:
             ServingError: WORKER_DIED, WORKER_TIMEOUT.
         """
         async with self._turn:
-            lease = self._leases.check(token)
+            lease = await self._enter(token)
             try:
                 return await _under(lease, self._worker.benchmark(names, protocol))
             except ValueError as error:
                 raise RequestError("INPUT_INVALID", f"{error}.") from None
             except WorkerError as error:
                 raise ServingError(error.reason, f"{error.message}.") from None
+
+    async def _enter(self, token: int) -> Lease:
+        """The lease of this token; the worker of another one is ended."""
+        self._leases.check(token)
+        if token != self._worker_token:
+            await self._worker.stop()
+            self._worker_token = token
+        return self._leases.check(token)
 
     async def stop(self) -> None:
         """End the worker; the next call starts another."""

@@ -171,6 +171,7 @@ class Daemon:
         """Take nothing new, finish what runs, end the workers."""
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         drain_s = self._config.drain_timeout_s
+        self._leases.close()
         await self._door.close(quiet_s=DOOR_QUIET_S, limit_s=DOOR_LIMIT_S)
         stopping = [asyncio.create_task(server.stop(drain_s)) for server in (self._inference, self._control)]
         await asyncio.sleep(0)

@@ -77,13 +77,19 @@ class AgentService(api_grpc.AgentServiceServicer):
             await asyncio.sleep(interval_s)
 
     async def AcquireLease(self, request: api.AcquireLeaseRequest, context: Context) -> api.AcquireLeaseResponse:
+        wait_s = wire.seconds_of(request, "wait") or 0.0
+
         async def act() -> api.AcquireLeaseResponse:
-            lease = await self._parts.leases.acquire(request.holder, wire.seconds_of(request, "duration"))
+            duration_s = wire.seconds_of(request, "duration")
+            lease = await self._parts.leases.acquire(
+                request.holder, duration_s, wait_s=wait_s, priority=request.priority
+            )
             details = {"state": "granted", "holder": lease.holder, "token": str(lease.token)}
             self._parts.events.append("lease", message=f"{lease.holder} holds the device", details=details)
             return api.AcquireLeaseResponse(lease=wire.lease_to_proto(lease))
 
-        return await self._once("AcquireLease", request, act)
+        # A place in line goes with the call: a caller that went away must not be given the device.
+        return await (act() if wait_s > 0.0 else self._once("AcquireLease", request, act))
 
     async def RenewLease(self, request: api.RenewLeaseRequest, context: Context) -> api.RenewLeaseResponse:
         lease = self._parts.leases.renew(request.lease_id, wire.seconds_of(request, "duration"))

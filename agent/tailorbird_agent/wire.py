@@ -155,6 +155,7 @@ def lease_to_proto(lease: Lease) -> api.Lease:
         holder=lease.holder,
         fencing_token=lease.token,
         expires=timestamp(lease.expires_unix_s),
+        waiting=lease.waiting,
     )
 
 

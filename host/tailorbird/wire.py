@@ -183,7 +183,7 @@ def deployment_from(message: agent_pb.Deployment) -> Deployment:
 
 def lease_from(message: agent_pb.Lease) -> LeaseGrant:
     """Message -> LeaseGrant."""
-    return LeaseGrant(message.lease_id, message.holder, message.fencing_token, _time(message.expires))
+    return LeaseGrant(message.lease_id, message.holder, message.fencing_token, _time(message.expires), message.waiting)
 
 
 def status_from(message: agent_pb.GetStatusResponse) -> AgentStatus:

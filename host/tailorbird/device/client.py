@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from tailorbird.device.address import Address
 from tailorbird.device.blobs import Progress, upload
 from tailorbird.device.compare import Comparison, compare
 from tailorbird.device.context import context_of
-from tailorbird.device.lease import Lease, LeaseBook
+from tailorbird.device.lease import Lease, LeaseBook, OnWait
 from tailorbird.device.measure import OnResult, measure, timeout_s_of
 from tailorbird.device.transport import Transport
 from tailorbird.errors import DeviceError, DeviceUnreachableError
@@ -143,9 +143,32 @@ class Device:
 
     # -- measuring
 
-    def lease(self, holder: str | None = None, duration_s: float = 60.0) -> Lease:
-        """Take the device for measuring; a context manager that renews itself. Raises LeaseError when it is held."""
-        return Lease(self._transport, self.name, holder or _whoami(), duration_s, self._book)
+    def lease(
+        self,
+        holder: str | None = None,
+        duration_s: float = 60.0,
+        *,
+        wait_s: float = 0.0,
+        priority: int = 0,
+        on_wait: OnWait | None = None,
+        give_up: Callable[[], bool] | None = None,
+    ) -> Lease:
+        """Take the device for measuring; a context manager that renews itself.
+
+        wait_s: how long to wait in line while somebody else holds it; on_wait is told who. See Lease.
+        Raises LeaseError when it is held.
+        """
+        return Lease(
+            self._transport,
+            self.name,
+            holder or whoami(),
+            duration_s,
+            self._book,
+            wait_s=wait_s,
+            priority=priority,
+            on_wait=on_wait,
+            give_up=give_up,
+        )
 
     def measure(
         self,
@@ -227,9 +250,14 @@ class Device:
 
     # -- deploying
 
-    def push(self, blobs: Mapping[str, Path | bytes], *, on_progress: Progress | None = None) -> int:
-        """Bring blobs to the device, resuming what is partly there; returns the bytes sent."""
-        return upload(self._transport, blobs, on_progress=on_progress)
+    def push(
+        self, blobs: Mapping[str, Path | bytes], *, lease: Lease | None = None, on_progress: Progress | None = None
+    ) -> int:
+        """Bring blobs to the device, resuming what is partly there; returns the bytes sent.
+
+        They live as long as the lease, or until garbage collection finds them unused.
+        """
+        return upload(self._transport, blobs, token=0 if lease is None else lease.token, on_progress=on_progress)
 
     def stage(self, manifest: bytes, *, expected_generation: int | None = None) -> tuple[str, Deployment]:
         """Verify a bundle whose blobs are present; loads nothing. Returns (its SHA-256, where the model stands)."""
@@ -371,5 +399,6 @@ def _request_id() -> str:
     return uuid.uuid4().hex
 
 
-def _whoami() -> str:
+def whoami() -> str:
+    """How this program names itself as a holder: host and process id."""
     return f"{socket.gethostname()}:{os.getpid()}"

@@ -6,15 +6,25 @@ import contextlib
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
+
+import grpc
 
 from tailorbird import wire
+from tailorbird.device.failure import device_error
 from tailorbird.device.transport import Transport
 from tailorbird.errors import DeviceError, LeaseError, TailorbirdError
 from tailorbird.types import LeaseGrant
 
 _CALL_S = 5.0
+#: While waiting in line: how soon giving up is noticed, and how often the agent is asked who holds the device now.
+_POLL_S = 0.25
+_ASK_S = 5.0
+
+#: Called with the holder's name when the wait begins and whenever another one has the device.
+OnWait = Callable[[str], None]
 
 
 class LeaseBook(Protocol):
@@ -35,25 +45,45 @@ class Lease:
     """
 
     def __init__(
-        self, transport: Transport, device: str, holder: str, duration_s: float, book: LeaseBook | None = None
+        self,
+        transport: Transport,
+        device: str,
+        holder: str,
+        duration_s: float,
+        book: LeaseBook | None = None,
+        *,
+        wait_s: float = 0.0,
+        priority: int = 0,
+        on_wait: OnWait | None = None,
+        give_up: Callable[[], bool] | None = None,
     ) -> None:
-        """Acquire. Raises LeaseError when somebody else holds the device."""
+        """Acquire, at once or after waiting in line for up to wait_s.
+
+        The higher priority (-100 to 100) is served first, equal ones in the order they came. give_up is asked four
+        times a second whether to stop waiting.
+
+        Raises LeaseError when somebody else holds the device, after wait_s or having given up.
+        """
         self._transport = transport
         self._device = device
         self._duration_s = duration_s
         self._book = book
         self._ended = threading.Event()
         self._lost: DeviceError | None = None
+        request = wire.requests.AcquireLeaseRequest(
+            request_id=uuid.uuid4().hex, holder=holder, duration=wire.duration(duration_s), priority=priority
+        )
         # Counted from before the call: the agent counts from somewhere within it.
         asked = time.monotonic()
-        response = transport.call(
-            "AcquireLease",
-            wire.requests.AcquireLeaseRequest(
-                request_id=uuid.uuid4().hex, holder=holder, duration=wire.duration(duration_s)
-            ),
-            what=f"cannot take {device} for measuring",
-            timeout_s=_CALL_S,
-        )
+        what = f"cannot take {device} for measuring"
+        try:
+            response = transport.call("AcquireLease", request, what=what, timeout_s=_CALL_S)
+        except LeaseError as held:
+            if wait_s <= 0.0 or held.reason != "LEASE_HELD":
+                raise
+            request.wait.CopyFrom(wire.duration(wait_s))
+            response = self._wait(request, held, wait_s, on_wait, give_up)
+            asked = time.monotonic() - _POLL_S
         self.grant = wire.lease_from(response.lease)
         self._valid_until = asked + duration_s
         self._thread = threading.Thread(target=self._renew_until_ended, name=f"lease-{device}", daemon=True)
@@ -63,6 +93,43 @@ class Lease:
         except TailorbirdError:
             self.release()
             raise
+
+    def _wait(
+        self,
+        request: Any,
+        held: LeaseError,
+        wait_s: float,
+        on_wait: OnWait | None,
+        give_up: Callable[[], bool] | None,
+    ) -> Any:
+        """Stay in line; `held` is raised when that is given up."""
+        call = self._transport.begin("AcquireLease", request, timeout_s=wait_s + _CALL_S)
+        said, ask_at = "", 0.0
+        while True:
+            try:
+                return call.result(timeout=_POLL_S)
+            except grpc.FutureTimeoutError:
+                pass
+            except grpc.RpcError as error:
+                raise device_error(error, held.what, self._transport.address) from error
+            if give_up is not None and give_up():
+                call.cancel()
+                raise held
+            if on_wait is not None and time.monotonic() >= ask_at:
+                ask_at = time.monotonic() + _ASK_S
+                holder = self._holder_now()
+                if holder and holder != said:
+                    on_wait(holder)
+                    said = holder
+
+    def _holder_now(self) -> str:
+        status = self._transport.call(
+            "GetStatus",
+            wire.requests.GetStatusRequest(),
+            what=f"cannot ask who holds {self._device}",
+            timeout_s=_CALL_S,
+        )
+        return str(status.lease.holder) if status.HasField("lease") else ""
 
     @property
     def token(self) -> int:
@@ -74,6 +141,11 @@ class Lease:
     def holder(self) -> str:
         """Name given by whoever took the lease."""
         return self.grant.holder
+
+    @property
+    def wanted(self) -> bool:
+        """Whether others wait for the device whose priority is at least ours; known from the last renewal."""
+        return self.grant.waiting > 0
 
     def check(self) -> None:
         """Raises LeaseError when the lease was lost or released."""

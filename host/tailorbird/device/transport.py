@@ -56,6 +56,10 @@ class Transport:
             self._sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
+    def begin(self, method: str, request: Any, *, timeout_s: float) -> Any:
+        """Start one unary call that may take long; a grpc.Future, whose result() raises grpc.RpcError."""
+        return getattr(self._control, method).future(request, timeout=timeout_s)
+
     def stream(self, method: str, request: Any, *, what: str, timeout_s: float | None) -> Iterator[Any]:
         """Messages of a server stream; timeout_s bounds the whole stream, None only for watches. Raises DeviceError."""
         call = getattr(self._control, method)(request, timeout=timeout_s)

@@ -37,6 +37,7 @@ from tailorbird.units import time_words
 COMPILE_SCHEMA = "tailorbird.compile/1"
 _STAGE = "compile"
 _GOLDEN = 6
+_LEASE_WAIT_S = 3600.0
 _RUNG = TimingProtocol("rung", min_runs=60, min_seconds=0.25, max_seconds=4.0)
 
 
@@ -227,7 +228,10 @@ def build_ladder(
     subjects = [_subject(net, rung, examples[0]) for rung in ladder.rungs]
     builds: dict[tuple[str, str], Built | BuildRecord] = {}
     tuning = None
-    with device.lease() as lease:
+    lease = device.lease(
+        wait_s=_LEASE_WAIT_S, on_wait=lambda holder: note(f"waiting for {device.name}, on which {holder} measures")
+    )
+    with lease:
         if "litert" in runtimes:
             note("writing LiteRT models")
             for subject in subjects:

@@ -54,12 +54,16 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class LeaseGrant:
-    """Who holds a device until when. fencing_token grows with every lease the agent ever granted."""
+    """Who holds a device until when. fencing_token grows with every lease the agent ever granted.
+
+    waiting: how many wait in line with at least the holder's priority.
+    """
 
     lease_id: str
     holder: str
     fencing_token: int
     expires: datetime
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

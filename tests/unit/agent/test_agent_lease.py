@@ -4,7 +4,7 @@ import asyncio
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailorbird_agent.errors import AgentError
@@ -141,3 +141,157 @@ def test_of_many_who_ask_at_once_one_gets_the_device() -> None:
 
     results = asyncio.run(scenario())
     assert sum(isinstance(each, Lease) for each in results) == 1
+
+
+def test_the_line_is_served_by_priority_and_then_in_order() -> None:
+    async def scenario() -> list[str]:
+        desk, served = Desk(), []
+        first = await desk.leases.acquire("first", 10)
+
+        async def wait(holder: str, priority: int) -> None:
+            lease = await desk.leases.acquire(holder, 10, wait_s=60, priority=priority)
+            served.append(holder)
+            desk.leases.release(lease.lease_id)
+
+        async with asyncio.TaskGroup() as group:
+            for holder, priority in (("a", 0), ("b", 0), ("urgent", 5), ("c", 0), ("later", -1), ("too", 5)):
+                group.create_task(wait(holder, priority))
+                await asyncio.sleep(0)
+            assert await desk.refused() == "LEASE_HELD"
+            assert first.waiting == 5, "whoever has a lower priority than the holder does not count"
+            desk.leases.release(first.lease_id)
+        return served
+
+    assert asyncio.run(scenario()) == ["urgent", "too", "a", "b", "c", "later"]
+
+
+def test_who_gives_up_waiting_is_passed_over() -> None:
+    async def scenario() -> None:
+        desk = Desk()
+        first = await desk.leases.acquire("first", 10)
+        gone = asyncio.create_task(desk.leases.acquire("gone", 10, wait_s=60))
+        stays = asyncio.create_task(desk.leases.acquire("stays", 10, wait_s=60))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        assert first.waiting == 1
+        desk.leases.release(first.lease_id)
+        assert (await stays).holder == "stays"
+
+    asyncio.run(scenario())
+
+
+def test_who_goes_away_while_being_served_leaves_the_device_free() -> None:
+    async def scenario() -> None:
+        desk = Desk()
+        first = await desk.leases.acquire("first", 10)
+        gone = asyncio.create_task(desk.leases.acquire("gone", 10, wait_s=60))
+        await asyncio.sleep(0)
+        desk.leases.release(first.lease_id)
+        assert await desk.refused() == "LEASE_HELD", "it is kept for the one in line"
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        assert (await desk.leases.acquire("next", 10)).holder == "next"
+
+    asyncio.run(scenario())
+
+
+def test_waiting_ends_by_time_and_names_the_holder() -> None:
+    async def scenario() -> AgentError:
+        desk = Desk()
+        await desk.leases.acquire("the other", 10)
+        with pytest.raises(AgentError) as caught:
+            await desk.leases.acquire("b", 10, wait_s=0.01)
+        return caught.value
+
+    error = asyncio.run(scenario())
+    assert (error.reason, error.metadata["holder"]) == ("LEASE_HELD", "the other")
+
+
+def test_an_expired_lease_goes_to_the_first_in_line() -> None:
+    async def scenario() -> Lease:
+        desk = Desk()
+        await desk.leases.acquire("first", 10)
+        waiting = asyncio.create_task(desk.leases.acquire("second", 10, wait_s=60))
+        await asyncio.sleep(0)
+        desk.clock.now_s += 11
+        assert desk.leases.current is None
+        return await waiting
+
+    assert asyncio.run(scenario()).holder == "second"
+
+
+def test_an_agent_that_stops_sends_the_line_away() -> None:
+    async def scenario() -> list[str]:
+        desk = Desk()
+        await desk.leases.acquire("first", 10)
+        waiting = [asyncio.create_task(desk.leases.acquire(name, 10, wait_s=60)) for name in "ab"]
+        await asyncio.sleep(0)
+        desk.leases.close()
+        results = await asyncio.gather(*waiting, desk.leases.acquire("late", 10), return_exceptions=True)
+        return [each.reason for each in results]
+
+    assert asyncio.run(scenario()) == ["STOPPING"] * 3
+
+
+@pytest.mark.parametrize("wait_s", [-1.0, 1e6, float("nan")])
+def test_a_wait_of_no_sensible_length_is_refused(wait_s: float) -> None:
+    async def scenario() -> str:
+        with pytest.raises(AgentError) as caught:
+            await Desk().leases.acquire("a", 10, wait_s=wait_s)
+        return caught.value.reason
+
+    assert asyncio.run(scenario()) == "INPUT_INVALID"
+
+
+class Line:
+    """Callers who come, wait, go away and give back, in any order; the device stands between them."""
+
+    def __init__(self) -> None:
+        self.desk = Desk()
+        self.tasks: list[asyncio.Task[Lease]] = []
+
+    def granted(self) -> list[Lease]:
+        return [task.result() for task in self.tasks if task.done() and not task.cancelled() and not task.exception()]
+
+    async def settle(self) -> None:
+        """Until nothing more happens: whoever is being served has been."""
+        while self.desk.leases.current is None and self.desk.leases._arriving is not None:  # noqa: ASYNC110 -- nobody announces it
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["come", "leave", "release", "expire", "settle"]), st.integers(0, 3)), max_size=30
+    )
+)
+def test_in_any_order_of_comings_and_goings_the_device_is_one_holders_and_never_forgotten(calls) -> None:
+    async def scenario() -> None:
+        line = Line()
+        leases = line.desk.leases
+        for call, which in calls:
+            if call == "come":
+                line.tasks.append(asyncio.create_task(leases.acquire(str(which), 10, wait_s=60, priority=which)))
+                await asyncio.sleep(0)
+            elif call == "leave" and which < len(line.tasks):
+                line.tasks[which].cancel()
+                await asyncio.sleep(0)
+            elif call == "release" and leases.current:
+                leases.release(leases.current.lease_id)
+            elif call == "expire":
+                line.desk.clock.now_s += 11
+            elif call == "settle":
+                await line.settle()
+            assert len([each for each in line.granted() if not each.ended.is_set()]) <= 1
+        await line.settle()
+        while any(not task.done() for task in line.tasks):
+            assert leases.current is not None, "somebody waits and nobody holds the device"
+            leases.release(leases.current.lease_id)
+            await line.settle()
+        tokens = [each.token for each in line.granted()]
+        assert len(tokens) == len(set(tokens))
+        await asyncio.gather(*line.tasks, return_exceptions=True)
+
+    asyncio.run(scenario())

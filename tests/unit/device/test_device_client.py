@@ -57,6 +57,40 @@ class TestLease:
         assert "alice" in caught.value.why
         assert caught.value.fix
 
+    def test_who_waits_is_told_who_holds_the_device_and_gets_it_next(self, agent: LocalAgent, device: Device):
+        told: list[str] = []
+        held = device.lease("alice")
+
+        def on_wait(holder: str) -> None:
+            told.append(holder)
+            held.release()
+
+        with Device.connect(agent.control) as other, other.lease("bob", wait_s=30, on_wait=on_wait) as lease:
+            assert told == ["alice"]
+            assert device.status().lease.holder == lease.holder == "bob"
+
+    def test_who_gives_up_waiting_leaves_the_line(self, device: Device):
+        with device.lease("alice") as lease:
+            with pytest.raises(LeaseError, match="cannot take") as caught:
+                device.lease("bob", wait_s=30, give_up=lambda: True)
+            assert "alice" in caught.value.why
+            _wait_for(lambda: device.status().lease.waiting, lambda waiting: waiting == 0)
+            assert not lease.wanted
+
+    def test_a_holder_knows_that_others_wait(self, agent: LocalAgent, device: Device):
+        done = threading.Event()
+
+        def wait() -> None:
+            with Device.connect(agent.control) as other, other.lease("bob", wait_s=30):
+                done.set()
+
+        with device.lease("alice", duration_s=1.0) as lease:
+            waiting = threading.Thread(target=wait)
+            waiting.start()
+            assert _wait_for(lambda: lease.wanted, bool)
+        assert done.wait(30)
+        waiting.join()
+
     def test_tokens_grow(self, device: Device):
         with device.lease("a") as first:
             old = first.token

@@ -79,16 +79,18 @@ class Deployment(_message.Message):
     def __init__(self, model: _Optional[str] = ..., state: _Optional[_Union[DeploymentState, str]] = ..., active_sha256: _Optional[str] = ..., previous_sha256: _Optional[str] = ..., staged_sha256: _Optional[str] = ..., generation: _Optional[int] = ..., rungs: _Optional[_Iterable[_Union[RungStatus, _Mapping]]] = ..., current_rung: _Optional[str] = ..., policy: _Optional[str] = ..., slo_us: _Optional[float] = ..., requests: _Optional[int] = ..., misses: _Optional[int] = ..., switches: _Optional[int] = ..., worker_pid: _Optional[int] = ...) -> None: ...
 
 class Lease(_message.Message):
-    __slots__ = ("lease_id", "holder", "fencing_token", "expires")
+    __slots__ = ("lease_id", "holder", "fencing_token", "expires", "waiting")
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     HOLDER_FIELD_NUMBER: _ClassVar[int]
     FENCING_TOKEN_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
     lease_id: str
     holder: str
     fencing_token: int
     expires: _timestamp_pb2.Timestamp
-    def __init__(self, lease_id: _Optional[str] = ..., holder: _Optional[str] = ..., fencing_token: _Optional[int] = ..., expires: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    waiting: int
+    def __init__(self, lease_id: _Optional[str] = ..., holder: _Optional[str] = ..., fencing_token: _Optional[int] = ..., expires: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., waiting: _Optional[int] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ()
@@ -129,14 +131,18 @@ class WatchStatusResponse(_message.Message):
     def __init__(self, status: _Optional[_Union[GetStatusResponse, _Mapping]] = ...) -> None: ...
 
 class AcquireLeaseRequest(_message.Message):
-    __slots__ = ("request_id", "holder", "duration")
+    __slots__ = ("request_id", "holder", "duration", "wait", "priority")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     HOLDER_FIELD_NUMBER: _ClassVar[int]
     DURATION_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     holder: str
     duration: _duration_pb2.Duration
-    def __init__(self, request_id: _Optional[str] = ..., holder: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    wait: _duration_pb2.Duration
+    priority: int
+    def __init__(self, request_id: _Optional[str] = ..., holder: _Optional[str] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., priority: _Optional[int] = ...) -> None: ...
 
 class AcquireLeaseResponse(_message.Message):
     __slots__ = ("lease",)

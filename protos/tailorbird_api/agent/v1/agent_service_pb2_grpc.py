@@ -148,7 +148,7 @@ class AgentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def AcquireLease(self, request, context):
-        """Take the device for measuring. RESOURCE_EXHAUSTED/LEASE_HELD when somebody else has it.
+        """Take the device for measuring. RESOURCE_EXHAUSTED/LEASE_HELD when somebody else has it after the time to wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
