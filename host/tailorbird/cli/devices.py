@@ -24,6 +24,7 @@ class KnownDevice:
     cpu: str
     cores: int | None
     last_seen: str | None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +85,15 @@ def add(
     name: Annotated[str, typer.Argument(help="Name of your choice, e.g. rpi4-1.")],
     address: Annotated[str, typer.Argument(help="Folder with the agent's sockets, or unix:/dir/control.sock.")],
     *,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="A class it belongs to, for `--device class:NAME`; repeatable.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Remember a device under a name."""
     from tailorbird.device import Devices
 
-    Devices().add(name, address)
+    Devices().add(name, address, tuple(classes or ()))
     _show_list(Screen(as_json=as_json))
 
 
@@ -172,15 +176,24 @@ def _show_list(screen: Screen) -> None:
                 card.cpu_model if card else "",
                 card.cores if card else None,
                 seen,
+                record.tags if record else (),
             )
         )
     table = Table(
         "",
-        ("name", "address", "machine", "cpu", "cores", "last seen"),
+        ("name", "class", "address", "machine", "cpu", "cores", "last seen"),
         tuple(
-            (d.name, d.address, d.machine or "-", d.cpu or "-", str(d.cores or "-"), d.last_seen or "never")
+            (
+                d.name,
+                ", ".join(d.classes) or "-",
+                d.address,
+                d.machine or "-",
+                d.cpu or "-",
+                str(d.cores or "-"),
+                d.last_seen or "never",
+            )
             for d in known
         ),
-        words=("address", "machine", "cpu", "last seen"),
+        words=("class", "address", "machine", "cpu", "last seen"),
     )
     screen.show(DeviceList(tuple(known)), [table])

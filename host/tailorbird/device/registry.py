@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tailorbird.device.address import Address
 from tailorbird.device.client import Device
 from tailorbird.device.local import local
+from tailorbird.device.pool import DevicePool
 from tailorbird.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: The device every machine has: the agent beside this program.
 LOCAL = "local"
+#: What names a class of devices instead of one: `class:rpi4`. A device's classes are its tags.
+CLASS = "class:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -73,6 +76,33 @@ class Devices:
         device = self._kind.connect(record.address, book=self._store.leases)
         self._store.devices.seen(name, record.address, device.card)
         return device
+
+    def select(self, text: str) -> tuple[str, ...]:
+        """Names of the devices meant by "rpi4-1", by "rpi4-1,rpi4-2", or by "class:rpi4", all that bear this tag.
+
+        Raises UsageError for an unknown class, DeviceError for an unknown name.
+        """
+        if text.startswith(CLASS):
+            wanted = text.removeprefix(CLASS)
+            names = tuple(record.name for record in self.list() if wanted in record.tags)
+            if not names:
+                classes = sorted({tag for record in self.list() for tag in record.tags})
+                raise UsageError(
+                    f"no device is of the class {wanted!r}",
+                    why=f"known classes: {', '.join(classes) or 'none'}",
+                    fix=f"add devices to it with `tailorbird devices add NAME ADDRESS --class {wanted or 'CLASS'}`",
+                    reason="DEVICE_CLASS_UNKNOWN",
+                )
+            return names
+        names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+        for name in names or (text,):
+            if name not in self:
+                raise self._unknown(name)
+        return names
+
+    def pool(self, text: str, **options: Any) -> DevicePool:
+        """A pool of the devices that `select` finds; options: of DevicePool. Raises what `select` raises."""
+        return DevicePool(self.select(text), self.__getitem__, **options)
 
     def __iter__(self) -> Iterator[str]:
         return iter(record.name for record in self.list())
