@@ -2,7 +2,7 @@
 
 from tailorbird.device.address import Address
 from tailorbird.device.client import Device
-from tailorbird.device.compare import Comparison
+from tailorbird.device.compare import Comparison, compare
 from tailorbird.device.lease import Lease
 from tailorbird.device.local import LocalAgent, default_state_dir, local
 from tailorbird.device.pool import DevicePool, PoolEvent
@@ -17,6 +17,7 @@ __all__ = [
     "Lease",
     "LocalAgent",
     "PoolEvent",
+    "compare",
     "default_state_dir",
     "local",
 ]
