@@ -66,7 +66,7 @@ class WorkerProcess:
                 stdout=self._log,
                 stderr=self._log,
                 cwd="/",
-                env=_environment(threads),
+                env=worker_environment(threads),
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
@@ -149,7 +149,7 @@ class WorkerProcess:
         os.close(self._log)
 
 
-def _environment(threads: int) -> dict[str, str]:
+def worker_environment(threads: int) -> dict[str, str]:
     """A scrubbed environment; every thread pool a runtime may open gets the same size and stays off fixed cores.
 
     Its threads wait for work awake for some ten microseconds, which bridges the gap to the next kernel of a network,
