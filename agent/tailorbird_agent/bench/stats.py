@@ -50,10 +50,11 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """ok, noisy, contended, throttled or unstable; and every reason found, worst first."""
+    """ok, noisy, contended, throttled or unstable; every reason found, worst first; all names they stand for."""
 
     name: str
     reason: str = ""
+    names: tuple[str, ...] = ()
 
 
 def median_absolute_deviation(samples: Sequence[float]) -> float:
@@ -73,7 +74,7 @@ def queue_share(evidence: Evidence) -> float | None:
     wall = sum(evidence.wall_us)
     if not evidence.delay_us or wall <= 0.0:
         return None
-    return sum(evidence.delay_us) / wall / evidence.threads
+    return min(1.0, sum(evidence.delay_us) / wall / evidence.threads)
 
 
 def drift(samples: Sequence[float]) -> float:
@@ -114,7 +115,10 @@ def judge(evidence: Evidence, thresholds: Thresholds | None = None) -> Verdict:
     found += [Verdict("unstable", reason) for reason in _drifting(evidence, limits)]
     found += [Verdict("noisy", reason) for reason in _noise(evidence, limits)]
     found += [Verdict("contended", reason) for reason in _contention(evidence, limits)]
-    return Verdict(found[0].name, "; ".join(verdict.reason for verdict in found)) if found else Verdict("ok")
+    if not found:
+        return Verdict("ok")
+    names = tuple(dict.fromkeys(verdict.name for verdict in found))
+    return Verdict(names[0], "; ".join(verdict.reason for verdict in found), names)
 
 
 def _throttling(looks: Sequence[Readings], limits: Thresholds) -> list[str]:

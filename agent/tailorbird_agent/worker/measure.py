@@ -97,8 +97,10 @@ def _judged(label: str, samples: Samples, seen: Circumstances, protocol: Protoco
         "threads": str(protocol.threads),
         "calls_per_sample": str(samples.number),
     }
+    if len(verdict.names) > 1:
+        environment["verdicts"] = " ".join(verdict.names)
     if not samples.complete:
-        spent_s = sum(samples.wall_us) * samples.number / 1e6
+        spent_s = sum(samples.cpu_us) * samples.number / 1e6
         runs = f"{len(samples.wall_us)} of {protocol.min_runs} runs"
         environment["cut_short"] = f"{runs} and {spent_s:.3g} of {protocol.min_time_ms / 1e3:g} s"
     return Timings(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tailorbird.cli.screen import JsonOption, Screen, Table
 from tailorbird.cli.srcc import srcc
 from tailorbird.types import Deployment, DeviceCard, Sensors
-from tailorbird.ui.facts import card_facts, sensor_facts
-from tailorbird.units import time_words
+from tailorbird.ui.facts import UNAVAILABLE, card_facts, sensor_facts
+from tailorbird.units import significant, time_words
+
+if TYPE_CHECKING:  # the data base takes a while to import
+    from tailorbird.db import FigureRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,21 @@ class LeaseHolder:
 
 
 @dataclass(frozen=True, slots=True)
+class CardFigure:
+    """A figure of `bench` as it was last measured. stale: the device has another kernel or power mode since then."""
+
+    name: str
+    threads: int
+    value: float
+    unit: str
+    runtime: str
+    verdict: str
+    measured: str
+    context: str
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceState:
     """Result of `devices show`."""
 
@@ -55,6 +73,9 @@ class DeviceState:
     deployments: tuple[Deployment, ...]
     lease: LeaseHolder | None
     sandbox: tuple[str, ...]
+    context: str
+    figures: tuple[CardFigure, ...]
+    ridge_flop_per_byte: float | None
     schema: str = "tailorbird.device/1"
 
 
@@ -106,32 +127,96 @@ def forget(name: Annotated[str, typer.Argument(help="A known name.")], *, as_jso
 
 
 def show(name: Annotated[str, typer.Argument(help="A known name.")] = "local", *, as_json: JsonOption = False) -> None:
-    """Show a device's card, its sensors now, what is deployed and who measures on it."""
-    from tailorbird.device import Devices
-
+    """Show a device's card, its measured figures, its sensors now, what is deployed and who measures on it."""
     screen = Screen(as_json=as_json)
-    with Devices()[name] as device:
+    with screen.workspace() as workspace, workspace.device(name) as device:
         status = device.status()
-        address = str(device.address)
+        address, context = str(device.address), device.context
+        figures = tuple(
+            _card_figure(record, context) for record in workspace.store.measurements.figure_records(device.name)
+        )
     lease = status.lease and LeaseHolder(
         status.lease.holder, status.lease.fencing_token, status.lease.expires.isoformat(timespec="seconds")
     )
     state = DeviceState(
-        address, status.uptime_s, status.card, status.sensors, status.deployments, lease or None, status.sandbox
+        address,
+        status.uptime_s,
+        status.card,
+        status.sensors,
+        status.deployments,
+        lease or None,
+        status.sandbox,
+        context,
+        figures,
+        _ridge(figures),
     )
     tables = [
         Table(
             f"{name} at {address}",
             ("property", "value"),
-            (*card_facts(status.card), ("sandbox", ", ".join(status.sandbox) or "none")),
+            (
+                *card_facts(status.card),
+                ("power mode", status.power_mode or UNAVAILABLE),
+                ("sandbox", ", ".join(status.sandbox) or "none"),
+                *(() if state.ridge_flop_per_byte is None else (("ridge", _ridge_words(state.ridge_flop_per_byte)),)),
+            ),
             words=("value",),
         ),
+        *([_figure_table(figures)] if figures else []),
         Table("sensors", ("sensor", "value"), sensor_facts(status.sensors), words=("value",)),
     ]
     if status.deployments:
         tables.append(deployment_table(status.deployments))
     notes = [f"leased by {lease.holder} until {lease.expires}"] if lease else []
     screen.show(state, tables, notes)
+
+
+def _card_figure(record: FigureRecord, context: str) -> CardFigure:
+    measurement = record.figure.measurement
+    return CardFigure(
+        record.figure.name,
+        record.threads,
+        record.figure.value,
+        record.figure.unit,
+        measurement.noted("runtime") or "",
+        measurement.verdict.value,
+        record.measured.isoformat(timespec="seconds"),
+        record.context,
+        record.context != context,
+    )
+
+
+def _ridge(figures: tuple[CardFigure, ...]) -> float | None:
+    """FLOP per byte where a float32 kernel of one thread becomes bound by arithmetic; None when not known now."""
+    values = {figure.name: figure.value for figure in figures if figure.threads == 1 and not figure.stale}
+    if "gemm-fp32" not in values or not values.get("stream-triad"):
+        return None
+    return values["gemm-fp32"] / values["stream-triad"]
+
+
+def _ridge_words(ridge: float) -> str:
+    return f"{significant(ridge)} FLOP/byte with one thread"
+
+
+def _figure_table(figures: tuple[CardFigure, ...]) -> Table:
+    return Table(
+        "figures",
+        ("figure", "threads", "value", "unit", "verdict", "measured", "by", "holds"),
+        tuple(
+            (
+                f.name,
+                str(f.threads),
+                significant(f.value),
+                f.unit,
+                f.verdict,
+                f.measured,
+                f.runtime,
+                f"no longer: it was {f.context or 'not told'}" if f.stale else "yes",
+            )
+            for f in figures
+        ),
+        words=("unit", "verdict", "measured", "by", "holds"),
+    )
 
 
 def deployment_table(deployments: tuple[Deployment, ...]) -> Table:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import select
 
-from tailorbird.db.records import MeasurementKey
+from tailorbird.db.records import FigureRecord, MeasurementKey
 from tailorbird.db.session import Sessions
 from tailorbird.db.tables import MeasurementRow
 from tailorbird.types import Figure, Measurement, Verdict
@@ -62,15 +62,21 @@ class MeasurementTable:
         with self._sessions.begin() as session:
             return {_key(row): _measurement(row) for row in session.scalars(query)}
 
-    def figures(self, device: str) -> tuple[Figure, ...]:
-        """The newest value of each micro-benchmark of a device, by name."""
-        newest: dict[str, Figure] = {}
+    def figures(self, device: str, context: str | None = None) -> tuple[Figure, ...]:
+        """The newest value of each micro-benchmark of a device with one thread, by name; of one context if given."""
+        records = self.figure_records(device)
+        return tuple(r.figure for r in records if r.threads == 1 and context in {None, r.context})
+
+    def figure_records(self, device: str) -> tuple[FigureRecord, ...]:
+        """The newest value of each micro-benchmark of a device, by name and number of threads."""
+        newest: dict[tuple[str, int], FigureRecord] = {}
         query = select(MeasurementRow).where(MeasurementRow.device == device, MeasurementRow.kind == "figure")
         with self._sessions.begin() as session:
             for row in session.scalars(query.order_by(MeasurementRow.id)):
                 if row.value is not None:
-                    newest[row.subject] = Figure(row.subject, row.value, row.unit, _measurement(row))
-        return tuple(newest[name] for name in sorted(newest))
+                    figure = Figure(row.subject, row.value, row.unit, _measurement(row))
+                    newest[row.subject, row.threads] = FigureRecord(figure, row.threads, row.context, row.measured)
+        return tuple(newest[key] for key in sorted(newest))
 
     def _row(self, key: MeasurementKey, measurement: Measurement) -> MeasurementRow:
         return MeasurementRow(
@@ -86,6 +92,8 @@ class MeasurementTable:
             label=measurement.label,
             wall_us=list(measurement.wall_us),
             cpu_us=list(measurement.cpu_us),
+            delay_us=list(measurement.delay_us),
+            blocks=list(measurement.blocks),
             verdict=measurement.verdict.value,
             verdict_reason=measurement.verdict_reason,
             error=measurement.error,
@@ -115,4 +123,6 @@ def _measurement(row: MeasurementRow) -> Measurement:
         verdict_reason=row.verdict_reason,
         error=row.error,
         environment=tuple(sorted(row.environment.items())),
+        delay_us=tuple(row.delay_us),
+        blocks=tuple(row.blocks),
     )

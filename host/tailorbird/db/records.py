@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from tailorbird.types import DeviceCard
+from tailorbird.types import DeviceCard, Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +60,13 @@ class StageRecord:
     folder: str
     seconds: float
     built: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FigureRecord:
+    """A measured property of a device: with how many threads, in which context (Device.context), and when."""
+
+    figure: Figure
+    threads: int
+    context: str
+    measured: datetime

@@ -94,6 +94,8 @@ class MeasurementRow(Table):
     label: Mapped[str]
     wall_us: Mapped[list[Any]]
     cpu_us: Mapped[list[Any]]
+    delay_us: Mapped[list[Any]]
+    blocks: Mapped[list[Any]]
     verdict: Mapped[str] = mapped_column(String(32))
     verdict_reason: Mapped[str]
     error: Mapped[str]

@@ -244,13 +244,20 @@ def profile_device(
     refresh: bool = False,
 ) -> tuple[Figure, ...]:
     """The device's micro-benchmarks (peak GFLOP/s, memory bandwidth, ...), from the store unless `refresh`."""
-    stored = tuple(f for f in store.measurements.figures(device.name) if not names or f.name in names)
+    stored = tuple(f for f in store.measurements.figures(device.name, device.context) if not names or f.name in names)
     if stored and not refresh and set(names) <= {figure.name for figure in stored}:
         return stored
     figures = device.benchmark(names, protocol, lease=lease)
     for figure in figures:
         key = MeasurementKey(
-            device.name, "", device.card.agent_version, "figure", figure.name, protocol.mode, protocol.threads
+            device.name,
+            "",
+            device.card.agent_version,
+            "figure",
+            figure.name,
+            protocol.mode,
+            protocol.threads,
+            device.context,
         )
         store.measurements.add_figure(key, figure)
     return tuple(figures)

@@ -111,6 +111,18 @@ class Measurement:
         return statistics.median(abs(x - middle) for x in self.cpu_us)
 
     @property
+    def cpu_undisturbed_us(self) -> float | None:
+        """Median on-CPU time of the samples in and before which no thread waited for a CPU; None below 8 of them.
+
+        What a preemption leaves behind, cold caches above all, is not in it. For comparison: `cpu_median_us` leaves
+        nothing out.
+        """
+        waits = (0.0, *self.delay_us)
+        pairs = zip(self.cpu_us, waits, self.delay_us, strict=False)
+        calm = [cpu for cpu, before, during in pairs if before == during == 0.0]
+        return statistics.median(calm) if len(calm) >= 8 else None
+
+    @property
     def wall_mad_us(self) -> float:
         """Median absolute deviation of the wall time, microseconds."""
         middle = self.wall_median_us
@@ -129,6 +141,12 @@ class Measurement:
     def noted(self, name: str) -> str | None:
         """One of the circumstances, None when the agent did not tell."""
         return dict(self.environment).get(name)
+
+    @property
+    def verdicts(self) -> frozenset[Verdict]:
+        """Every verdict that applies; `verdict` is the worst of them."""
+        others = (self.noted("verdicts") or "").split()
+        return frozenset({self.verdict, *(Verdict(name) for name in others if name in set(Verdict))})
 
     @property
     def cut_short(self) -> str | None:

@@ -119,6 +119,7 @@ def test_the_worst_verdict_wins_and_all_reasons_are_told() -> None:
     verdict = judge([2 * sample for sample in cpu], cpu, {"throttled": 1.0}, {})
     assert verdict.name == "throttled"
     assert [word in verdict.reason for word in ("throttling", "spread", "off the CPU")] == [True] * 3
+    assert verdict.names == ("throttled", "noisy", "contended")
 
 
 def test_a_clock_that_dips_between_two_looks_is_throttled() -> None:

@@ -29,7 +29,16 @@ CARD = DeviceCard(
     board="Raspberry Pi 4",
 )
 KEY = MeasurementKey("rpi4-1", "litert", "2.3.0", "kernel", '{"op":"add"}', "kernel", 1)
-GOOD = Measurement("add", (2.0, 2.5), (1.0, 1.25), Verdict.CONTENDED, "wait share 9 %", environment=(("k", "v"),))
+GOOD = Measurement(
+    "add",
+    (2.0, 2.5),
+    (1.0, 1.25),
+    Verdict.CONTENDED,
+    "wait share 9 %",
+    environment=(("k", "v"),),
+    delay_us=(0.0, 3.0),
+    blocks=(2,),
+)
 RECORD = ScheduleRecord("target", "abc", "conv", (1, 32, 32, 8), 0, "[1]", "[2]", 3.5, compiler="apache-tvm")
 
 
