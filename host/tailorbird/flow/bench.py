@@ -67,14 +67,14 @@ def subjects(name: str) -> tuple[Subject, ...]:
 
 def subject(name: str) -> Subject:
     """The one module a name stands for. Raises as `subjects`, and UsageError when there are several."""
-    found = subjects(name)
-    if len(found) > 1:
+    first, *others = subjects(name)
+    if others:
         raise UsageError(
-            f"{name} holds {len(found)} rungs",
+            f"{name} holds {1 + len(others)} rungs",
             why="one at a time can be compared",
-            fix=f"name one, e.g. {name}:{found[0].label.rpartition(':')[2]}",
+            fix=f"name one, e.g. {name}:{first.label.rpartition(':')[2]}",
         )
-    return found[0]
+    return first
 
 
 def time_all(device: Device, chosen: tuple[Subject, ...], protocol: TimingProtocol, note: Note = silent) -> Timed:
