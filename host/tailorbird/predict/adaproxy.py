@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import rankdata  # type: ignore[import-untyped, unused-ignore]
@@ -83,6 +84,7 @@ class FittedAdaProxy:
         return Prediction.without_interval(np.maximum(_with_level(features) @ self.weights + self.level, 1e-3))
 
 
+@lru_cache(maxsize=128)
 def operator_table(table: ProxyTable, proxy: str) -> Array:
     """Latency of each feature and of the level on one proxy: minimum-norm least squares, (P + 1,)."""
     column = table.latency_ms[:, table.names.index(proxy)]
