@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tailorbird_agent.bench.protocol import BATCH_US, Samples
@@ -30,9 +30,15 @@ _NOTED = (
 
 
 class Device:
-    """The device of a measuring worker, for as long as the worker lives."""
+    """The device of a measuring worker, for as long as the worker lives. clock: monotonic seconds."""
 
-    def __init__(self, root: Path | str = "/", reference: Reference | None = None) -> None:
+    def __init__(
+        self,
+        root: Path | str = "/",
+        reference: Reference | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._sensors = SensorReader(root)
         self._tree = Tree(root)
         self._given = reference
@@ -45,10 +51,10 @@ class Device:
 
     def drift(self) -> float:
         """Of the reference kernel in the present batch: short measurements that follow each other share one timing."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         if self._timed_s < 0.0 or now_s - self._timed_s >= BATCH_US / 1e6:
             self._drift = self._reference.drift()
-            self._timed_s = time.monotonic()
+            self._timed_s = self._clock()
         return self._drift
 
     @property

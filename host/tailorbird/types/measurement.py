@@ -123,6 +123,17 @@ class Measurement:
         return statistics.median(calm) if len(calm) >= 8 else None
 
     @property
+    def reference_us(self) -> float | None:
+        """What the agent's reference kernel took around this measurement, microseconds; None when it did not tell."""
+        told = self.noted("reference_us")
+        return None if told is None else float(told)
+
+    @property
+    def cpu_references(self) -> float | None:
+        """Median on-CPU time in units of the reference kernel: the same whether the device is at full speed or not."""
+        return None if not self.reference_us else self.cpu_median_us / self.reference_us
+
+    @property
     def wall_mad_us(self) -> float:
         """Median absolute deviation of the wall time, microseconds."""
         middle = self.wall_median_us
