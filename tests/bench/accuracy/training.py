@@ -40,7 +40,7 @@ def _train(case: Case) -> dict[str, Any]:
     result = net.fit(
         images.training(settings.batch, settings.training_seed),
         epochs=case.budget.epochs,
-        budget=case.budget.seconds,
+        budget=case.recipe.budget_s,
         clock=CpuClock() if settings.device == "cpu" else time.monotonic,
         validate=images.held_batches(images.validation(0)),
         seed=settings.training_seed,
