@@ -76,11 +76,12 @@ class DeviceTable:
 def _record(row: DeviceRow) -> DeviceRecord:
     last_seen: datetime | None = row.last_seen
     return DeviceRecord(
-        row.name, row.address, tuple(row.tags), None if row.card is None else _card(row.card), row.added, last_seen
+        row.name, row.address, tuple(row.tags), None if row.card is None else card_of(row.card), row.added, last_seen
     )
 
 
-def _card(data: dict[str, Any]) -> DeviceCard:
+def card_of(data: dict[str, Any]) -> DeviceCard:
+    """A device's card from its JSON; fields of a newer release are left out."""
     known = {field.name for field in dataclasses.fields(DeviceCard)}
     kept = {name: value for name, value in data.items() if name in known}
     kept["caches"] = tuple(Cache(**cache) for cache in data["caches"])

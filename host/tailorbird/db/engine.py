@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from tailorbird.errors import EnvironmentFaultError
 
 #: Newest revision in migrations/versions. Kept here so that opening an up-to-date store does not import alembic.
-HEAD = "0003"
+HEAD = "0004"
 
 #: Any number, as long as every Tailorbird uses the same: serialises migrations on one PostgreSQL database.
 _ADVISORY_LOCK = 0x7A110B12D

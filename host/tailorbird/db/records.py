@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tailorbird.types import DeviceCard, Figure
+from tailorbird.types.schedule import DeviceClass, ScheduleRecord, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +71,39 @@ class FigureRecord:
     threads: int
     context: str
     measured: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSchedule:
+    """A tuning trial with the board it was made on, the class of that board, and when."""
+
+    record: ScheduleRecord
+    board: str
+    device_class: str
+    recorded: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Donor:
+    """The fastest schedule of one kernel on one class of boards."""
+
+    workload: Workload
+    device_class: DeviceClass
+    record: ScheduleRecord
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """What the store knows of one kernel on one class of boards. best_us: None when every trial failed."""
+
+    device_class: str
+    workload: str
+    name: str
+    pattern: str
+    shape: tuple[int, ...]
+    flops: float
+    trials: int
+    failures: int
+    best_us: float | None
+    compiler: str
+    newest: datetime

@@ -105,14 +105,45 @@ class MeasurementRow(Table):
     measured: Mapped[datetime]
 
 
+class DeviceClassRow(Table):
+    """Boards that share their schedules' times (types.DeviceClass)."""
+
+    __tablename__ = "device_classes"
+
+    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    triple: Mapped[str]
+    llvm_cpu: Mapped[str]
+    threads: Mapped[int]
+    cpu_model: Mapped[str]
+    cores: Mapped[int]
+    isa_features: Mapped[list[Any]]
+    caches: Mapped[list[Any]]
+
+
+class WorkloadRow(Table):
+    """A kernel that has schedules (types.Workload)."""
+
+    __tablename__ = "workloads"
+
+    key: Mapped[str] = mapped_column(String(128), primary_key=True)
+    anchor: Mapped[str] = mapped_column(String(128), index=True)
+    pattern: Mapped[str] = mapped_column(Text, index=True)
+    shape: Mapped[list[Any]]
+    flops: Mapped[float]
+    name: Mapped[str]
+    module: Mapped[str]
+    compiler: Mapped[str] = mapped_column(String(64))
+
+
 class ScheduleRow(Table):
-    """One tuning trial: a schedule of a kernel and its time on a device, or why it failed."""
+    """One tuning trial: a schedule of a kernel and its time on a device, or why it failed. device: the board."""
 
     __tablename__ = "schedules"
-    __table_args__ = (Index(None, "device", "workload"),)
+    __table_args__ = (Index(None, "device", "workload"), Index(None, "device_class", "workload", "cpu_us"))
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     device: Mapped[str] = mapped_column(String(64))
+    device_class: Mapped[str] = mapped_column(String(128), ForeignKey("device_classes.name"))
     target: Mapped[str]
     workload: Mapped[str] = mapped_column(String(128))
     kernel_class: Mapped[str]
@@ -121,9 +152,13 @@ class ScheduleRow(Table):
     decisions: Mapped[str]
     trace: Mapped[str]
     cpu_us: Mapped[float | None]
+    run_us: Mapped[list[Any]]
     verdict: Mapped[str] = mapped_column(String(32))
     error: Mapped[str]
     compiler: Mapped[str] = mapped_column(String(64))
+    environment: Mapped[dict[str, Any]]
+    batch: Mapped[str]
+    source: Mapped[str] = mapped_column(String(16))
     recorded: Mapped[datetime]
 
 
