@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer._click import exceptions as click_errors
 
-from tailorbird.cli import bench, compile_, demo, deploy, devices, doctor, report, search, serve, supernet, train
+from tailorbird.cli import bench, compile_, demo, deploy, devices, doctor, report, search, serve, supernet, train, tune
 from tailorbird.cli.screen import print_failure
 from tailorbird.errors import TailorbirdError, UsageError
 
@@ -41,7 +41,7 @@ def _root(
     del version
 
 
-for group in (demo, doctor, devices, bench, supernet, train, search, compile_, deploy, serve, report):
+for group in (demo, doctor, devices, bench, supernet, train, search, compile_, tune, deploy, serve, report):
     group.register(app)
 
 

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from tailorbird.compile.base import CompileTarget
@@ -15,6 +16,7 @@ from tailorbird.compile.tvm.intrinsics import import_intrinsics
 from tailorbird.compile.tvm.pipeline import export
 from tailorbird.compile.tvm.target import linker, tvm_target
 from tailorbird.tune.space import DEFAULT_SKETCH, Choice, Decision, Decisions, KernelSpace
+from tailorbird.tune.traces import cut
 
 import_intrinsics()  # before MetaSchedule, which would spend 45 s on them
 ms: Any = importlib.import_module("tvm.s_tir.meta_schedule")
@@ -37,26 +39,28 @@ class Kernel:
     """One kernel with its sketches. Decisions turn a sketch into a schedule, a schedule is built into a library."""
 
     def __init__(self, mod: Module, target: CompileTarget) -> None:
-        self._mod = mod
-        self._target = tvm_target(target)
+        self.mod = mod
+        self.machine = tvm_target(target)
         self._link = linker(target)
-        self._context = ms.TuneContext(
-            mod=mod,
-            target=self._target,
-            space_generator=ms.space_generator.PostOrderApply(sch_rules=_rules(target)),
-            search_strategy="replay-trace",  # only the space is used; the search is ours
-            num_threads=1,
-            rand_state=1,
-        )
-        self._sketches = [schedule.trace for schedule in self._context.generate_design_space()]
+        self._context = _context(mod, target)
+
+    @property
+    def postprocs(self) -> Sequence[Any]:
+        """MetaSchedule's postprocessing for the target."""
+        return tuple(self._context.space_generator.postprocs)
+
+    @cached_property
+    def sketches(self) -> tuple[Any, ...]:
+        """Traces with open choices."""
+        return tuple(schedule.trace for schedule in self._context.generate_design_space())
 
     def space(self, name: str) -> KernelSpace:
         """The open choices of all sketches."""
-        flops = float(tvm.s_tir.analysis.estimate_tir_flops(self._mod))
-        sketches = tuple(tuple(_choice(*pair) for pair in _samplings(trace)) for trace in self._sketches)
+        flops = float(tvm.s_tir.analysis.estimate_tir_flops(self.mod))
+        sketches = tuple(tuple(_choice(*pair) for pair in _samplings(trace)) for trace in self.sketches)
         richest = max(sketches, key=len, default=())
         shape = ",".join(f"{choice.kind[0]}{choice.parts or ''}" for choice in richest)
-        return KernelSpace(name, workload_key(self._mod), f"{self._anchor()} {shape}", flops, sketches)
+        return KernelSpace(name, workload_key(self.mod), f"{self._anchor()} {shape}", flops, sketches)
 
     def schedule(self, sketch: int, decisions: Decisions) -> Any:
         """Apply decisions to a sketch; sketch DEFAULT leaves the kernel as TVM wrote it.
@@ -64,8 +68,11 @@ class Kernel:
         Raises tvm.error.TVMError or ValueError for decisions that do not fit.
         """
         if sketch == DEFAULT_SKETCH:
-            return tvm.s_tir.Schedule(self._mod)
-        trace = self._sketches[sketch]
+            return tvm.s_tir.Schedule(self.mod)
+        return self.decided(self.sketches[sketch], decisions)
+
+    def decided(self, trace: Any, decisions: Decisions) -> Any:
+        """Apply a trace with its choices decided anew, and postprocess. Raises as `schedule` does."""
         pairs = _samplings(trace)
         if len(pairs) != len(decisions):
             raise ValueError(f"the sketch has {len(pairs)} choices, not {len(decisions)}")
@@ -74,28 +81,22 @@ class Kernel:
             for (instruction, _), decision in zip(pairs, decisions, strict=True)
             if decision is not None
         }
-        fresh = tvm.s_tir.Schedule(self._mod, seed=1)
+        fresh = tvm.s_tir.Schedule(self.mod, seed=1)
         type(trace)(list(trace.insts), values).apply_to_schedule(fresh, remove_postproc=True)
-        fresh.enter_postproc()
-        for post in self._context.space_generator.postprocs:
-            if not post.apply(fresh):
-                raise ValueError(f"{post} rejects the schedule")
-        return fresh
+        return postprocess(fresh, self.postprocs)
 
     def replay(self, trace_json: str) -> Any:
-        """A schedule from its stored trace. Raises when the trace is not of this kernel."""
-        schedule = tvm.s_tir.Schedule(self._mod)
-        tvm.s_tir.schedule.Trace.apply_json_to_schedule(json.loads(trace_json), schedule)
-        return schedule
+        """A schedule from its stored trace. Raises when the kernel does not take it."""
+        return _replay(self.mod, trace_json, self.postprocs)
 
     def build(self, schedule: Any) -> bytes:
         """Compile and link one scheduled kernel; its function is `main` and takes all arguments, outputs last."""
         stripped = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(schedule.mod)
-        return export(tvm.driver.build(stripped, target=self._target), self._link)
+        return export(tvm.driver.build(stripped, target=self.machine), self._link)
 
     def _anchor(self) -> str:
         """Name of the block that does most of the work: conv2d_nhwc, matmul, ..."""
-        names = re.findall(r'sblock\("([^"]+)"\)', self._mod.script())
+        names = re.findall(r'sblock\("([^"]+)"\)', self.mod.script())
         ranked = [name for name in names if re.search("conv|matmul|dense|pool|sum|reduce", name)] or names[1:2] or names
         return re.sub(r"^lv\d*_|[\d_]+$", "", ranked[0]) if ranked else "none"  # Relax names some after its variables
 
@@ -105,31 +106,71 @@ def decisions_of(schedule: Any) -> Decisions:
     return tuple(_from_tvm(decision) for _, decision in _samplings(schedule.trace))
 
 
+def choices_of(trace: Any) -> tuple[Choice, ...]:
+    """The choices of a trace, in order. Tiles take their extents from what is decided."""
+    return tuple(_choice(*pair) for pair in _samplings(trace))
+
+
 def arguments_of(schedule: Any) -> list[tuple[str, list[int]]]:
     """(datatype, shape) of a scheduled kernel's arguments. Of the scheduled one: packing changes the weight's shape."""
     infos = ms.arg_info.ArgInfo.from_entry_func(schedule.mod, remove_preproc=True)
     return [(str(info.dtype), [int(extent) for extent in info.shape]) for info in infos]
 
 
-def trace_json(schedule: Any) -> str:
-    """The schedule's trace as plain JSON."""
-    return json.dumps(_plain(schedule.trace.as_json()), separators=(",", ":"))
+def stored_trace(schedule: Any) -> str:
+    """The schedule's trace as plain JSON, up to where postprocessing begins."""
+    return cut(_plain(schedule.trace.as_json()))
+
+
+def postprocess(schedule: Any, postprocs: Sequence[Any]) -> Any:
+    """Finish a schedule the way MetaSchedule does. Raises ValueError when that finds it invalid."""
+    schedule.enter_postproc()
+    for post in postprocs:
+        if not post.apply(schedule):
+            raise ValueError(f"{post} rejects the schedule")
+    return schedule
 
 
 def database(kernels: Sequence[tuple[Module, str]], target: CompileTarget) -> Any:
     """A MetaSchedule database that answers each kernel with its one trace; traces that no longer apply are left out."""
     memory = ms.database.MemoryDatabase()
-    machine = tvm_target(target)
     for mod, text in kernels:
-        schedule = tvm.s_tir.Schedule(mod)
         try:
-            tvm.s_tir.schedule.Trace.apply_json_to_schedule(json.loads(text), schedule)
+            record = tuning_record(memory.commit_workload(mod), text, (1.0,), target)
         except Exception:  # noqa: S112  (made by another TVM release: the kernel keeps its default schedule)
             continue
-        arguments = ms.arg_info.ArgInfo.from_entry_func(schedule.mod, remove_preproc=True)
-        workload = memory.commit_workload(mod)
-        memory.commit_tuning_record(ms.database.TuningRecord(schedule.trace, workload, [1e-6], machine, arguments))
+        memory.commit_tuning_record(record)
     return memory
+
+
+def tuning_record(workload: Any, trace_json: str, run_us: Sequence[float], target: CompileTarget) -> Any:
+    """MetaSchedule's record of a stored trace, for one of its workloads. Raises when the kernel refuses the trace."""
+    schedule = _replay(workload.mod, trace_json, _context(workload.mod, target).space_generator.postprocs)
+    # Of the scheduled module: packing changes the weight's shape.
+    arguments = ms.arg_info.ArgInfo.from_entry_func(schedule.mod, remove_preproc=True)
+    seconds = [time * 1e-6 for time in run_us]
+    return ms.database.TuningRecord(schedule.trace, workload, seconds, tvm_target(target), arguments)
+
+
+def _replay(mod: Module, trace_json: str, postprocs: Sequence[Any]) -> Any:
+    schedule = tvm.s_tir.Schedule(mod)
+    text = cut(json.loads(trace_json))  # records of earlier releases hold the postprocessing as well
+    trace = json.loads(text)
+    if not trace[0]:
+        return schedule  # plain loops as TVM wrote them
+    tvm.s_tir.schedule.Trace.apply_json_to_schedule(trace, schedule)
+    return postprocess(schedule, postprocs)
+
+
+def _context(mod: Module, target: CompileTarget) -> Any:
+    return ms.TuneContext(
+        mod=mod,
+        target=tvm_target(target),
+        space_generator=ms.space_generator.PostOrderApply(sch_rules=_rules(target)),
+        search_strategy="replay-trace",  # only the space is used; the search is ours
+        num_threads=1,
+        rand_state=1,
+    )
 
 
 def _rules(target: CompileTarget) -> Any:

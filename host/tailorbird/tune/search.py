@@ -81,17 +81,19 @@ class Search:
         decisions = tuple(tuple(d) if isinstance(d, list) else d for d in json.loads(record.decisions_json))
         self._tried.add(Pick(record.workload, record.sketch, decisions).key)
         kernel = self.kernels.get(record.workload)
+        if kernel is not None and record.sketch >= len(kernel.space.sketches):
+            return  # of a release whose sketches are others
         if record.cpu_us is None:
             return
         if kernel is not None:
             kernel.ranked.append((record.cpu_us, record.sketch, decisions))
             kernel.ranked.sort(key=lambda entry: entry[0])
             rate = kernel.space.flops / record.cpu_us
-            if record.sketch != DEFAULT_SKETCH and rate > 0:
+            if record.sketch >= 0 and rate > 0:
                 self._model.observe(features(kernel.space, record.sketch, decisions, self._unit), math.log2(rate))
                 known = self._class_rate.get(record.kernel_class, 0.0)
                 self._class_rate[record.kernel_class] = max(known, rate)
-        if record.sketch != DEFAULT_SKETCH:
+        if record.sketch >= 0:
             siblings = self._donors.setdefault(record.kernel_class, {})
             key = (record.workload, record.sketch)
             if key not in siblings or record.cpu_us < siblings[key][0]:
@@ -159,7 +161,7 @@ class Search:
         return [pick for pick in picks if pick.key not in self._tried]
 
     def _mutants(self, kernel: KernelState) -> list[Pick]:
-        parents = [entry for entry in kernel.ranked[:_PARENTS] if entry[1] != DEFAULT_SKETCH]
+        parents = [entry for entry in kernel.ranked[:_PARENTS] if entry[1] >= 0]
         return [
             Pick(kernel.space.workload, sketch, mutate(kernel.space.sketches[sketch], decisions, self._rng))
             for _, sketch, decisions in parents

@@ -22,6 +22,9 @@ Decisions = tuple[Decision, ...]
 #: Stands for no sketch at all: plain loops.
 DEFAULT_SKETCH = -1
 
+#: A schedule whose form is none of the kernel's sketches: it came from another kernel or another release.
+FOREIGN_SKETCH = -2
+
 _SPATIAL_PARTS = 4
 _MAX_INNER = 64  # MetaSchedule's max_innermost_factor
 

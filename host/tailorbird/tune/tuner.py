@@ -6,9 +6,9 @@ While the device measures one batch, the host's workers compile the next. Every 
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -18,23 +18,19 @@ from typing import Any
 from tailorbird.compile.base import CompileTarget
 from tailorbird.compile.tvm.api import tvm
 from tailorbird.compile.tvm.pipeline import save
-from tailorbird.compile.tvm.target import tvm_target
+from tailorbird.compile.tvm.target import compiler, tvm_target
 from tailorbird.errors import CompileError
 from tailorbird.tune.builders import Builders
+from tailorbird.tune.gather import describe_spaces, distinct_kernels, kernel_file
 from tailorbird.tune.kernels import extract_kernels, workload_key
+from tailorbird.tune.measuring import TUNING, Measure, Trial, target_name, timed
 from tailorbird.tune.search import KernelState, Pick, Search
-from tailorbird.tune.space import Choice, KernelSpace, VectorUnit
+from tailorbird.tune.space import DEFAULT_SKETCH, VectorUnit
 from tailorbird.tune.store import RecordSink
-from tailorbird.types import Candidate, Measurement, ModuleKind, TensorSpec, TimingProtocol
+from tailorbird.types import TimingProtocol
 from tailorbird.types.schedule import ScheduleRecord
 
-Measure = Callable[[Sequence[Candidate], TimingProtocol], Sequence[Measurement]]
-
-#: Short on purpose: ranking schedules needs 2 %, and more candidates beat more repeats.
-TUNING = TimingProtocol("kernel", min_runs=10, min_seconds=0.015, max_seconds=0.5)
-
 _BATCH = 16
-_DATATYPES = {"float32": "FP32", "float16": "FP16", "int64": "INT64", "int32": "INT32", "int8": "INT8", "bool": "BOOL"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +62,6 @@ class Tuning:
     seconds: float
 
 
-def target_name(target: CompileTarget) -> str:
-    """How records name a target."""
-    return f"{target.triple} {target.llvm_cpu or 'generic'} threads={target.threads}"
-
-
 def tune(
     modules: Sequence[Any],
     measure: Measure,
@@ -91,6 +82,7 @@ def tune(
     Whatever `measure` raises passes through; records made before are in the sink.
     """
     started = time.perf_counter()
+    run = uuid.uuid4().hex[:12]
     target = builders.target
     protocol = dataclasses.replace(protocol, threads=target.threads)
     kernels = _kernels(modules, builders)
@@ -110,7 +102,8 @@ def tune(
         room = budget_s - (time.perf_counter() - started)
         affordable = min(batch, int(room / candidate_s)) if candidate_s else batch
         pending = _submit(search.propose(affordable), search, builders) if room > 0 else []
-        for record in _measure(built, search, measure, protocol, target):
+        trial_list = _trials(built, search, target)
+        for record in timed(trial_list, measure, protocol, target, f"{run}/{trials}"):
             sink.add(record)
             search.learn(record)
             _keep_best(best, record, search)
@@ -136,7 +129,7 @@ def build_rungs(modules: Sequence[Any], tuning: Tuning, builders: Builders) -> l
         save(mod, path)
         kernels = {workload_key(kernel): kernel for _, kernel, _ in extract_kernels(mod, builders.target)}
         schedules = [
-            (str(_kernel_file(builders, key, kernel)), traces[key]) for key, kernel in kernels.items() if key in traces
+            (str(kernel_file(builders, key, kernel)), traces[key]) for key, kernel in kernels.items() if key in traces
         ]
         request = {"do": "finish", "module": str(path), "schedules": schedules, "output": str(output)}
         jobs.append((output, builders.submit(request)))
@@ -155,29 +148,10 @@ def _finished(output: Path, reply: dict[str, Any]) -> tuple[bytes, float]:
 
 def _kernels(modules: Sequence[Any], builders: Builders) -> list[KernelState]:
     """Distinct kernels of all modules, described by the workers in parallel."""
-    found: dict[str, tuple[str, Path, int]] = {}
-    for mod in modules:
-        for name, kernel, calls in extract_kernels(mod, builders.target):
-            key = workload_key(kernel)
-            known = found[key][2] if key in found else 0
-            found[key] = (name, _kernel_file(builders, key, kernel), known + calls)
-    requests = [({"do": "describe", "kernel": str(path), "name": name}, path, n) for name, path, n in found.values()]
-    futures = [(builders.submit(request), request["name"], path, n) for request, path, n in requests]
-    states = []
-    for future, name, path, weight in futures:
-        reply = future.result()
-        if "error" not in reply:  # a kernel MetaSchedule cannot describe keeps its default schedule
-            sketches = tuple(tuple(Choice(*choice) for choice in sketch) for sketch in reply["sketches"])
-            space = KernelSpace(name, reply["workload"], reply["kernel_class"], reply["flops"], sketches)
-            states.append(KernelState(space, path, weight))
-    return states
-
-
-def _kernel_file(builders: Builders, key: str, kernel: Any) -> Path:
-    path = builders.folder / f"kernel-{key}.json"
-    if not path.exists():
-        save(kernel, path)
-    return path
+    found = distinct_kernels(modules, builders)
+    spaces = describe_spaces([(kernel.name, kernel.path) for kernel in found], builders)
+    pairs = zip(spaces, found, strict=True)
+    return [KernelState(space, kernel.path, kernel.calls) for space, kernel in pairs if space is not None]
 
 
 def _submit(
@@ -197,51 +171,24 @@ def _submit(
     return batch
 
 
-def _measure(
-    built: Sequence[tuple[Pick, Path, dict[str, Any]]],
-    search: Search,
-    measure: Measure,
-    protocol: TimingProtocol,
-    target: CompileTarget,
-) -> list[ScheduleRecord]:
-    """Measure a built batch; one record per candidate, failures included."""
-    compiler = f"apache-tvm {importlib.metadata.version('apache-tvm')}"
-    candidates = []
+def _trials(built: Sequence[tuple[Pick, Path, dict[str, Any]]], search: Search, target: CompileTarget) -> list[Trial]:
+    trials = []
     for pick, path, reply in built:
-        if "error" not in reply:
-            args = tuple(
-                TensorSpec(f"arg{index}", _DATATYPES[dtype], tuple(shape))
-                for index, (dtype, shape) in enumerate(reply["arguments"])
-            )
-            name = search.kernels[pick.workload].space.name
-            candidates.append(Candidate(ModuleKind.TVM_KERNEL, path.read_bytes(), args, name))
-            path.unlink()
-    results = iter(measure(candidates, protocol) if candidates else ())
-    records = []
-    for pick, _, reply in built:
         space = search.kernels[pick.workload].space
-        outcome = Measurement(space.name, error=reply["error"]) if "error" in reply else next(results)
-        records.append(
-            ScheduleRecord(
-                target=target_name(target),
-                workload=pick.workload,
-                kernel_class=space.kernel_class,
-                extents=space.extents,
-                sketch=pick.sketch,
-                decisions_json=json.dumps(reply.get("decisions", pick.decisions)),
-                trace_json=reply.get("trace", ""),
-                cpu_us=_duration_us(outcome, target) if outcome.ok else None,
-                verdict=outcome.verdict.value,
-                error=outcome.error,
-                compiler=compiler,
-            )
+        draft = ScheduleRecord(
+            target=target_name(target),
+            workload=pick.workload,
+            kernel_class=space.kernel_class,
+            extents=space.extents,
+            sketch=pick.sketch,
+            decisions_json=json.dumps(pick.decisions),
+            trace_json="",
+            cpu_us=None,
+            compiler=compiler(),
+            source="default" if pick.sketch == DEFAULT_SKETCH else "search",
         )
-    return records
-
-
-def _duration_us(outcome: Measurement, target: CompileTarget) -> float:
-    """CPU time, which other load leaves alone; on several threads only the wall shows what parallel loops gain."""
-    return outcome.cpu_median_us if target.threads == 1 else outcome.wall_median_us
+        trials.append(Trial(draft, space.name, path, reply))
+    return trials
 
 
 def _keep_best(best: dict[str, ScheduleRecord], record: ScheduleRecord, search: Search) -> None:

@@ -8,6 +8,7 @@ It never imports torch: that would cost more than all of its own start.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -35,9 +36,13 @@ def main(target_json: str) -> None:
         try:
             reply = worker.handle(request)
         except Exception as error:
-            message = str(error).strip().splitlines() or [""]
-            reply = {"error": f"{type(error).__name__}: {message[-1][:300]}"}
+            reply = {"error": _words(error)}
         _reply(replies, reply)
+
+
+def _words(error: Exception) -> str:
+    message = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {message[-1][:300]}"
 
 
 def _reply(stream: IO[str], reply: dict[str, Any]) -> None:
@@ -54,7 +59,11 @@ class _Worker:
         self._open: dict[str, Any] = {}
         self._handlers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "describe": self._describe,
+            "classify": self._classify,
+            "load": self._load_foreign,
+            "replay": self._replay,
             "build": self._build,
+            "assemble": self._assemble,
             "finish": self._finish,
         }
 
@@ -76,15 +85,51 @@ class _Worker:
             "sketches": sketches,
         }
 
+    def _classify(self, request: dict[str, Any]) -> dict[str, Any]:
+        from tailorbird.tune.workload import describe
+
+        return dataclasses.asdict(describe(_load(request["kernel"]), request["name"]))
+
+    def _load_foreign(self, request: dict[str, Any]) -> dict[str, Any]:
+        """A workload of MetaSchedule's own database files, classified and written as a module of ours."""
+        from tailorbird.compile.tvm.pipeline import save
+        from tailorbird.tune.workload import describe
+
+        mod = self._tvm.ms.database.Workload.from_json(request["workload"]).mod
+        save(mod, Path(request["output"]))
+        return dataclasses.asdict(describe(mod))
+
+    def _replay(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Try plans on a kernel in turn; what each gives, or why it does not apply. Nothing is compiled."""
+        from tailorbird.tune.replay import replayed
+
+        kernel = self._kernel(request["kernel"])
+        results = []
+        for plan in request["plans"]:
+            donor = _load(plan["donor"]) if plan["donor"] else None
+            try:
+                found = replayed(kernel, plan["mode"], plan["trace"], plan["seed"], donor)
+                results.append(dataclasses.asdict(found))
+            except Exception as error:
+                results.append({"error": _words(error)})
+        return {"results": results}
+
     def _build(self, request: dict[str, Any]) -> dict[str, Any]:
         kernel = self._kernel(request["kernel"])
         decisions = tuple(tuple(d) if isinstance(d, list) else d for d in request["decisions"])
-        schedule = kernel.schedule(request["sketch"], decisions)
-        Path(request["output"]).write_bytes(kernel.build(schedule))
+        return self._compiled(kernel, kernel.schedule(request["sketch"], decisions), request["output"])
+
+    def _assemble(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Like build, from a stored trace; an empty one leaves the kernel's plain loops."""
+        kernel = self._kernel(request["kernel"])
+        return self._compiled(kernel, kernel.replay(request["trace"]), request["output"])
+
+    def _compiled(self, kernel: Any, schedule: Any, output: str) -> dict[str, Any]:
+        Path(output).write_bytes(kernel.build(schedule))
         return {
             "decisions": self._tvm.decisions_of(schedule),
             "arguments": self._tvm.arguments_of(schedule),
-            "trace": self._tvm.trace_json(schedule),
+            "trace": self._tvm.stored_trace(schedule),
         }
 
     def _finish(self, request: dict[str, Any]) -> dict[str, Any]:

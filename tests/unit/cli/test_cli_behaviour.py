@@ -21,6 +21,7 @@ COMMANDS = (
     "search",
     "supernet",
     "train",
+    "tune",
     "why",
 )
 MODEL = """

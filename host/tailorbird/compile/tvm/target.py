@@ -40,6 +40,11 @@ def tvm_target(target: CompileTarget) -> Any:
     return tvm.target.Target(fields)
 
 
+def compiler() -> str:
+    """Name and release of the TVM installed here, as schedule records name it."""
+    return f"apache-tvm {importlib.metadata.version('apache-tvm')}"
+
+
 def linker(target: CompileTarget) -> str:
     """Path of the C compiler that links for a target. Raises EnvironmentFaultError when there is none."""
     names = [f"{target.triple}-gcc"]
