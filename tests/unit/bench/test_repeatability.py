@@ -1,0 +1,38 @@
+"""The repeatability benchmark's arithmetic, and its honesty where it cannot measure."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tailorbird.types import Measurement
+from tests.bench import repeatability
+from tests.bench.outcome import Outcome
+
+
+def run(cpu_us: float, reference_us: str = "10") -> Measurement:
+    return Measurement("kernel", (cpu_us,) * 9, (cpu_us,) * 9, environment=(("reference_us", reference_us),))
+
+
+def test_differences_are_those_of_every_pair_that_tells_the_figure() -> None:
+    pairs = [(run(100.0), run(102.0)), (run(100.0), run(90.0))]
+    found = repeatability._spread(pairs, lambda m: m.cpu_median_us)
+    assert (found["pairs"], found["share_within_3_percent"]) == (2, 0.5)
+    assert found["worst"] == pytest.approx(0.1)
+    assert repeatability._spread(pairs, lambda m: m.cpu_undisturbed_us) == {"pairs": 0}
+
+
+def test_a_device_that_is_slower_as_a_whole_repeats_itself_over_the_reference_kernel() -> None:
+    pairs = [(run(100.0, "10"), run(106.0, "10.6"))]
+    assert repeatability._spread(pairs, lambda m: m.cpu_median_us)["worst"] == pytest.approx(0.06)
+    assert repeatability._spread(pairs, lambda m: m.cpu_references)["worst"] == pytest.approx(0.0)
+
+
+def test_without_stress_ng_the_target_is_not_met_and_the_reason_is_told(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    outcome = Outcome("test/1", "quick")
+    repeatability._stress(outcome, [])
+    document = json.loads(outcome.to_json())
+    assert document["met"] == {repeatability.FLAGGED: False}
+    assert "not installed" in document["figures"]["stress-ng"]["unmeasured"]
