@@ -110,7 +110,7 @@ def test_a_device_that_drops_out_keeps_what_was_measured_and_goes_on_later(tmp_p
         agent.stop()
     assert set(table.times) == set(specs)
     assert set(specs[:2]).isdisjoint(built), "what had arrived before the end is not measured again"
-    assert len(built) <= 4
+    assert len(set(built)) <= 4  # a flagged one is measured, and built, twice
 
 
 def test_what_was_measured_on_a_throttled_device_is_measured_again(device: Device, store: Store):
