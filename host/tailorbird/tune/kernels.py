@@ -73,21 +73,11 @@ class Kernel:
 
     def decided(self, trace: Any, decisions: Decisions) -> Any:
         """Apply a trace with its choices decided anew, and postprocess. Raises as `schedule` does."""
-        pairs = _samplings(trace)
-        if len(pairs) != len(decisions):
-            raise ValueError(f"the sketch has {len(pairs)} choices, not {len(decisions)}")
-        values = {
-            instruction: list(decision) if isinstance(decision, tuple) else decision
-            for (instruction, _), decision in zip(pairs, decisions, strict=True)
-            if decision is not None
-        }
-        fresh = tvm.s_tir.Schedule(self.mod, seed=1)
-        type(trace)(list(trace.insts), values).apply_to_schedule(fresh, remove_postproc=True)
-        return postprocess(fresh, self.postprocs)
+        return decide(self.mod, trace, decisions, self.postprocs)
 
     def replay(self, trace_json: str) -> Any:
         """A schedule from its stored trace. Raises when the kernel does not take it."""
-        return _replay(self.mod, trace_json, self.postprocs)
+        return replay_trace(self.mod, trace_json, self.postprocs)
 
     def build(self, schedule: Any) -> bytes:
         """Compile and link one scheduled kernel; its function is `main` and takes all arguments, outputs last."""
@@ -145,14 +135,33 @@ def database(kernels: Sequence[tuple[Module, str]], target: CompileTarget) -> An
 
 def tuning_record(workload: Any, trace_json: str, run_us: Sequence[float], target: CompileTarget) -> Any:
     """MetaSchedule's record of a stored trace, for one of its workloads. Raises when the kernel refuses the trace."""
-    schedule = _replay(workload.mod, trace_json, _context(workload.mod, target).space_generator.postprocs)
+    schedule = replay_trace(workload.mod, trace_json, _context(workload.mod, target).space_generator.postprocs)
     # Of the scheduled module: packing changes the weight's shape.
     arguments = ms.arg_info.ArgInfo.from_entry_func(schedule.mod, remove_preproc=True)
     seconds = [time * 1e-6 for time in run_us]
     return ms.database.TuningRecord(schedule.trace, workload, seconds, tvm_target(target), arguments)
 
 
-def _replay(mod: Module, trace_json: str, postprocs: Sequence[Any]) -> Any:
+def decide(mod: Module, trace: Any, decisions: Decisions, postprocs: Sequence[Any]) -> Any:
+    """Apply a trace with its choices decided anew, and postprocess.
+
+    Raises tvm.error.TVMError or ValueError for decisions that do not fit.
+    """
+    pairs = _samplings(trace)
+    if len(pairs) != len(decisions):
+        raise ValueError(f"the trace has {len(pairs)} choices, not {len(decisions)}")
+    values = {
+        instruction: list(decision) if isinstance(decision, tuple) else decision
+        for (instruction, _), decision in zip(pairs, decisions, strict=True)
+        if decision is not None
+    }
+    fresh = tvm.s_tir.Schedule(mod, seed=1)
+    type(trace)(list(trace.insts), values).apply_to_schedule(fresh, remove_postproc=True)
+    return postprocess(fresh, postprocs)
+
+
+def replay_trace(mod: Module, trace_json: str, postprocs: Sequence[Any]) -> Any:
+    """A stored trace on a kernel; an empty one leaves its plain loops. Raises when the kernel refuses it."""
     schedule = tvm.s_tir.Schedule(mod)
     text = cut(json.loads(trace_json))  # records of earlier releases hold the postprocessing as well
     trace = json.loads(text)

@@ -10,9 +10,10 @@ does not overflow, the vector registers. The search spends its few measurements 
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -108,6 +109,23 @@ def mutate(sketch: Sequence[Choice], decisions: Decisions, rng: random.Random) -
         else:
             changed[index] = _location(sum(choice.is_spatial for choice in sketch), rng)
     return tuple(changed)
+
+
+def neighbours(sketch: Sequence[Choice], decisions: Decisions) -> list[Decisions]:
+    """Every schedule one step away: a prime factor moved within a tile, a category one up or down.
+
+    The last choices come first: unrolling and the vector loop matter most.
+    """
+    near: list[Decisions] = []
+    for index in reversed(range(len(sketch))):
+        choice, old = sketch[index], decisions[index]
+        steps: list[Decision] = []
+        if choice.kind == "tile" and isinstance(old, tuple):
+            steps = list(_tile_steps(old))
+        elif choice.kind == "category" and isinstance(old, int):
+            steps = [new for new in (old + 1, old - 1) if 0 <= new < choice.parts]
+        near += [(*decisions[:index], step, *decisions[index + 1 :]) for step in steps]
+    return near
 
 
 def refit(source: Decisions, sketch: Sequence[Choice]) -> Decisions | None:
@@ -256,6 +274,16 @@ def _move_factor(tile: tuple[int, ...], rng: random.Random) -> tuple[int, ...]:
     moved[source] //= factor
     moved[target] *= factor
     return tuple(moved) if moved[-1] <= _MAX_INNER else tile
+
+
+def _tile_steps(tile: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    for source, target in itertools.permutations(reversed(range(len(tile))), 2):
+        for prime in (d for d in divisors(tile[source])[1:] if len(divisors(d)) == 2):
+            moved = list(tile)
+            moved[source] //= prime
+            moved[target] *= prime
+            if moved[-1] <= _MAX_INNER:
+                yield tuple(moved)
 
 
 def _refit_tile(extent: int, factors: tuple[int, ...]) -> tuple[int, ...]:
