@@ -8,7 +8,6 @@ network files   the network with the rungs' recalibrated statistics
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,28 +15,30 @@ from tailorbird.cache import StageResult
 from tailorbird.device import Device
 from tailorbird.document import dump_document
 from tailorbird.flow.artifact import read_document
-from tailorbird.flow.data import Batches, Splits
+from tailorbird.flow.data import Splits
+from tailorbird.flow.hunt import Hunt
 from tailorbird.flow.identity import latency_identity
-from tailorbird.flow.latency import profile_latency, require_runtime
+from tailorbird.flow.latency import profile_latency
 from tailorbird.flow.network import Network
+from tailorbird.flow.proxy import Transferred, hunt_by_proxy
+from tailorbird.flow.subnets import require_runtime
 from tailorbird.flow.workspace import Note, Workspace, silent
-from tailorbird.search import Point, choose_rungs, evolve, pareto_front
+from tailorbird.search import Point, pareto_front
 from tailorbird.supernet import SuperNet
-from tailorbird.supernet.accuracy import accuracy_table
 from tailorbird.types import DeviceCard, Ladder, Rung
 from tailorbird.ui.run import FrontPoint, PredictionPoint
 
 LADDER_SCHEMA = "tailorbird.ladder/1"
 SEARCH_SCHEMA = "tailorbird.search/1"
 _STAGE = "search"
-_RECALIBRATION_IMAGES = 512
 
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
     """How hard to look. rungs: at most, least: at least, in the ladder; samples: whole subnets measured to calibrate;
     held_out: further ones to judge the predictor; kernels: the most to measure; shortlist: subnets of the predicted
-    front that are recalibrated and evaluated; most_loss: rungs that lose more accuracy than this are no use.
+    front that are recalibrated and evaluated; most_loss: rungs that lose more accuracy than this are no use. With a
+    proxy: proxy_subnets: measured there; serves: rank correlation from which its Pareto set is used as it is.
     """
 
     rungs: int = 6
@@ -50,6 +51,8 @@ class SearchOptions:
     shortlist: int = 14
     most_loss: float = 0.15
     evaluation_images: int = 400
+    proxy_subnets: int = 60
+    serves: float = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,11 @@ class LadderDocument:
 
 @dataclass(frozen=True, slots=True)
 class SearchDocument:
-    """search.json. Errors are fractions: latency_error on held-out subnets, accuracy_error of left-out anchors."""
+    """search.json. Errors are fractions: latency_error on held-out subnets, accuracy_error of left-out anchors.
+
+    kernels_*: of the device, or of the proxy that was searched on; transferred: how that proxy served, if there was
+    one.
+    """
 
     device: str
     kernels_measured: int
@@ -77,6 +84,7 @@ class SearchDocument:
     profile_s: float
     accuracy_s: float
     search_s: float
+    transferred: Transferred | None = None
     schema: str = SEARCH_SCHEMA
 
 
@@ -98,11 +106,17 @@ def search_ladder(
     options: SearchOptions | None = None,
     *,
     slo_us: float | None = None,
+    proxy: Device | None = None,
+    regret: bool = False,
     note: Note = silent,
 ) -> SearchOutcome:
     """Find 4 to 6 rungs for a device. Accuracies are measured on the validation split after recalibration.
 
+    proxy: search on this device, and measure the other one as little as its order of subnets allows; regret: search on
+    the device itself, too, and say what the proxy's way lost.
+
     Raises:
+        UsageError: the proxy is the device itself.
         InputShapeError: the data does not fit the network.
         GateError: too few rungs lie far enough apart.
         DeviceError: the agent went away or refused to measure.
@@ -117,10 +131,16 @@ def search_ladder(
         "options": {name: getattr(options, name) for name in SearchOptions.__dataclass_fields__},
         "slo_us": slo_us,
         "seed": workspace.settings.seed,
+        "context": device.context,
+        "proxy": None if proxy is None else {**card_identity(proxy.card), "context": proxy.context, "regret": regret},
     }
 
     def build(folder: Path) -> None:
-        document, ladder = _search(workspace, network, splits, device, options, slo_us, note)
+        hunt = Hunt(workspace, network, splits, options, note)
+        if proxy is None:
+            document, ladder = _search(hunt, device, slo_us)
+        else:
+            document, ladder = _search_by_proxy(hunt, device, proxy, slo_us, regret=regret)
         network.write(folder)
         (folder / "search.json").write_text(dump_document(document, indent=1), encoding="utf-8")
         (folder / "ladder.json").write_text(dump_document(LadderDocument(ladder), indent=1), encoding="utf-8")
@@ -159,75 +179,29 @@ def _outcome(network: Network, result: StageResult) -> SearchOutcome:
     return SearchOutcome(network, ladder, document, result)
 
 
-def _search(
-    workspace: Workspace,
-    network: Network,
-    splits: Splits,
-    device: Device,
-    options: SearchOptions,
-    slo_us: float | None,
-    note: Note,
-) -> tuple[SearchDocument, Ladder]:
-    net, seed = network.net, workspace.settings.seed
+def _search(hunt: Hunt, device: Device, slo_us: float | None) -> tuple[SearchDocument, Ladder]:
+    net, options = hunt.net, hunt.options
     started = time.monotonic()
     profile = profile_latency(
-        workspace.store,
+        hunt.workspace.store,
         net,
-        network.example,
+        hunt.network.example,
         device,
         identity=latency_identity(net),
         kernels=options.kernels,
         samples=options.samples,
         held_out=options.held_out,
-        seed=seed,
-        note=note,
+        seed=hunt.seed,
+        note=hunt.note,
     )
     model = profile.model
     profiled = time.monotonic()
-    validation = splits.held_out()
-    recalibration = splits.calibration()
-    memory = workspace.settings.cache_folder / "accuracy"
-    judge = accuracy_table(
-        net,
-        validation,
-        recalibration=recalibration,
-        training=Batches(splits.train, 200),
-        evaluation_images=options.evaluation_images,
-        seed=seed,
-        cache=memory,
-        on_progress=lambda done, total: note(f"{done} of {total} accuracy probes"),
-    )
+    judge = hunt.judge
     judged = time.monotonic()
-    for sentence in judge.notes:
-        note(sentence)
-    points = evolve(
-        net.space,
-        judge.predict,
-        model.predict_us,
-        population=options.population,
-        generations=options.generations,
-        seed=seed,
-        on_generation=lambda generation, count: note(f"generation {generation}, {count} subnets"),
-    )
-    # Predicted accuracies err by a few points, so the shortlist reaches below the floor.
-    reach = judge.full_accuracy - 1.5 * options.most_loss
-    shortlist = choose_rungs(points, rungs=options.shortlist, least=1, gap=0.05, floor=reach)
-    candidates = _with_full(net, shortlist, points)
-    confirmed = judge.confirm(
-        net,
-        [point.config for point in candidates],
-        validation,
-        recalibration=recalibration,
-        recalibration_images=_RECALIBRATION_IMAGES,
-        cache=memory,
-        on_progress=lambda done, total: note(f"{done} of {total} candidates evaluated"),
-    )
-    evaluated = [replace(point, accuracy=c.accuracy) for point, c in zip(candidates, confirmed, strict=True)]
-    floor = judge.full_accuracy - options.most_loss
-    below = _below_the_full(net, evaluated, 0.5 / len(splits.validation[1]))
-    chosen = choose_rungs(below, rungs=options.rungs, least=options.least, floor=floor)
+    points = hunt.evolve(model.predict_us)
+    chosen = hunt.choose(hunt.confirm(hunt.shortlist(points)))
     searched = time.monotonic()
-    ladder = Ladder(network.name, device.name, tuple(_rung(net, i, p) for i, p in enumerate(chosen)), slo_us)
+    ladder = Ladder(hunt.network.name, device.name, tuple(_rung(net, i, p) for i, p in enumerate(chosen)), slo_us)
     document = SearchDocument(
         device=device.name,
         kernels_measured=profile.kernels_measured,
@@ -250,21 +224,32 @@ def _search(
     return document, ladder
 
 
-def _with_full(net: SuperNet, shortlist: Sequence[Point], points: Sequence[Point]) -> list[Point]:
-    """The shortlist and the full network, which belongs into every ladder."""
-    full = next((p for p in points if p.config == net.space.full()), None)
-    return [*shortlist, *([full] if full is not None and full not in shortlist else [])]
-
-
-def _below_the_full(net: SuperNet, points: Sequence[Point], step: float) -> list[Point]:
-    """Subnets learn from the full network, so they surpass it by chance alone: of equals the user's own model stays.
-
-    step: half the weight of one validation image.
-    """
-    own = next((p for p in points if p.config == net.space.full()), None)
-    if own is None:
-        return list(points)
-    return [p if p is own else replace(p, accuracy=min(p.accuracy, own.accuracy - step)) for p in points]
+def _search_by_proxy(
+    hunt: Hunt, device: Device, proxy: Device, slo_us: float | None, *, regret: bool
+) -> tuple[SearchDocument, Ladder]:
+    found = hunt_by_proxy(hunt, device, proxy, slo_us=slo_us, regret=regret)
+    rungs = tuple(
+        replace(_rung(hunt.net, i, p), predicted_us=found.predicted_us[p.config], measured_us=p.time_us)
+        for i, p in enumerate(found.chosen)
+    )
+    error = found.error
+    document = SearchDocument(
+        device=device.name,
+        kernels_measured=found.profile.kernels_measured,
+        kernels_reachable=found.profile.kernels_reachable,
+        kernels_failed=found.profile.kernels_failed,
+        latency_error=error.mape / 100 if error else None,
+        latency_rank=error.spearman if error else None,
+        accuracy_error=hunt.judge.error,
+        evaluated=len(found.points),
+        front=_front(found.points),
+        predictions=found.predictions,
+        profile_s=found.profile_s,
+        accuracy_s=found.accuracy_s,
+        search_s=found.search_s,
+        transferred=found.transferred,
+    )
+    return document, Ladder(hunt.network.name, device.name, rungs, slo_us)
 
 
 def _rung(net: SuperNet, number: int, point: Point) -> Rung:
@@ -279,7 +264,7 @@ def _rung(net: SuperNet, number: int, point: Point) -> Rung:
     )
 
 
-def _front(points: Sequence[Point]) -> tuple[FrontPoint, ...]:
+def _front(points: tuple[Point, ...]) -> tuple[FrontPoint, ...]:
     """Every point looked at, by predicted accuracy and time, marked where it is on the front."""
     on_front = set(pareto_front(points))
     return tuple(FrontPoint(p.time_us, p.accuracy, p in on_front) for p in points)

@@ -27,9 +27,10 @@ class SubnetHistory:
         return sum(map(len, self.times.values()))
 
 
-def subnet_subject(model: str, config: Config) -> str:
+def subnet_subject(model: str, config: Config, built_as: str = "") -> str:
     """Canonical text of a subnet of a SuperNet: the subject of its measurements."""
-    return json.dumps({"model": model, "config": config.to_json()}, sort_keys=True, separators=(",", ":"))
+    built = {"built": built_as} if built_as else {}
+    return json.dumps({"model": model, "config": config.to_json()} | built, sort_keys=True, separators=(",", ":"))
 
 
 def context_of(key: MeasurementKey, built: str = "") -> Context:

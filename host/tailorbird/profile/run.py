@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from tailorbird.db import MeasurementKey, Store
 from tailorbird.device import Device, Lease
+from tailorbird.profile.history import subnet_subject
 from tailorbird.profile.table import SECONDS, KernelTable
 from tailorbird.types import (
     KERNEL,
@@ -60,15 +61,21 @@ class Profiler(Generic[_Subject]):
     runtime_library: Path | None = None
 
     def measure(
-        self, items: Sequence[_Subject], *, lease: Lease | None = None, on_progress: Progress | None = None
+        self,
+        items: Sequence[_Subject],
+        *,
+        lease: Lease | None = None,
+        on_progress: Progress | None = None,
+        refresh: bool = False,
     ) -> dict[_Subject, Measurement]:
         """Measurements of all items, stored ones first; a noisy one is measured a second time, the quieter one is kept.
 
+        refresh: what is stored does not hold any more; measure everything anew.
         Failed candidates have an error instead of timings and are not stored: a later run tries them again. When the
         device drops out, what had arrived is in the store. Raises DeviceError, LeaseError.
         """
         keys = {item: self._key(item) for item in dict.fromkeys(items)}
-        stored = self.store.measurements.find_all(keys.values())
+        stored = {} if refresh else self.store.measurements.find_all(keys.values())
         found = {item: stored[key] for item, key in keys.items() if key in stored}
         missing = [item for item in keys if item not in found or found[item].verdict is Verdict.THROTTLED]
         done = len(keys) - len(missing)
@@ -218,20 +225,20 @@ def profile_subnets(
     lease: Lease | None = None,
     on_progress: Progress | None = None,
     built_as: str = "",
+    refresh: bool = False,
 ) -> dict[Config, Measurement]:
     """Time whole subnets on a device.
 
     model: identity of the SuperNet (its name and a digest of its graph): the same configuration of another network is
-    another subject; built_as: identity of what else decides about their code (compile target, schedules).
-    Raises DeviceError, LeaseError.
+    another subject; built_as: identity of what else decides about their code (compile target, schedules); refresh:
+    measure anew what is stored. Raises DeviceError, LeaseError.
     """
 
     def subject(config: Config) -> str:
-        built = {"built": built_as} if built_as else {}
-        return json.dumps({"model": model, "config": config.to_json()} | built, sort_keys=True, separators=(",", ":"))
+        return subnet_subject(model, config, built_as)
 
     profiler = Profiler(device, store, runtime, "subnet", build, subject, protocol, runtime_library)
-    return profiler.measure(configs, lease=lease, on_progress=on_progress)
+    return profiler.measure(configs, lease=lease, on_progress=on_progress, refresh=refresh)
 
 
 def profile_device(

@@ -69,7 +69,7 @@ def _cell(shown: Cell, x: float, y: float, *, own: bool) -> str:
         face = element("rect", class_="unknown", **box)
         value = text(middle, y + 20, "?", class_="value soft")
         return element("g", words + face + value + text(middle, y + 35, str(shown.count), class_="count soft"))
-    dark = shown.value > 0.75
+    dark = shown.value > 0.88
     face = element("rect", fill=_colour(shown.value), **box)
     frame = element("rect", class_="serves", **box) if shown.serves else ""
     ink = " light" if dark else ""
