@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tailorbird.cli.loadgen import drive
 from tailorbird.cli.screen import NOISY, DeviceOption, JsonOption, Screen, Table
+from tailorbird.config import parse_us
 from tailorbird.errors import DeviceUnreachableError, TailorbirdError, UsageError
 from tailorbird.types import KERNEL, MLPERF, QUICK, STANDARD, Figure, Measurement, TimingProtocol
 from tailorbird.ui.facts import UNAVAILABLE
@@ -93,6 +96,19 @@ def bench(
     device: DeviceOption = "local",
     mode: Annotated[str, typer.Option("--mode", help="quick, standard, mlperf or kernel.")] = QUICK.mode,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the runtime.")] = 1,
+    loadgen: Annotated[
+        bool, typer.Option("--loadgen", help="Let MLPerf LoadGen ask a served model instead (extra `loadgen`).")
+    ] = False,
+    scenario: Annotated[str, typer.Option("--scenario", help="LoadGen: SingleStream or Server.")] = "SingleStream",
+    model: Annotated[
+        str | None, typer.Option("--model", help="LoadGen: which model; the only one deployed by default.")
+    ] = None,
+    rung: Annotated[str, typer.Option("--rung", help="LoadGen: pin a rung instead of asking the policy.")] = "",
+    rate: Annotated[float, typer.Option("--rate", min=0.1, help="LoadGen Server: queries per second.")] = 20.0,
+    slo: Annotated[
+        str | None, typer.Option("--slo", help="LoadGen Server: deadline, e.g. 25ms; by default the deployment's.")
+    ] = None,
+    logs: Annotated[Path | None, typer.Option("--logs", metavar="DIR", help="LoadGen: keep its own logs here.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Time modules or measure the device's own figures, under a lease. Exit 5 when a result is flagged."""
@@ -100,6 +116,21 @@ def bench(
         raise UsageError(f"there is no mode {mode!r}", fix=f"use {', '.join(_MODES)}")
     protocol = replace(_MODES[mode], threads=threads)
     screen = Screen(as_json=as_json)
+    if loadgen:
+        if names or against:
+            raise UsageError("--loadgen asks a model that is served", fix="name it with --model, and no module")
+        drive(
+            screen,
+            device,
+            protocol,
+            model=model,
+            scenario=scenario,
+            rate_hz=rate,
+            slo_us=None if slo is None else parse_us(slo),
+            rung=rung,
+            logs=logs,
+        )
+        return
     modules = [name for name in names or () if _is_module(name)]
     if modules and len(modules) != len(names or ()):
         raise UsageError("modules and device figures cannot be mixed", fix="run bench twice")
