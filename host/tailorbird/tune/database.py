@@ -16,7 +16,7 @@ from tailorbird.compile.tvm.api import Module, tvm
 from tailorbird.compile.tvm.target import compiler, tvm_target
 from tailorbird.db import ClassSchedules, ScheduleTable
 from tailorbird.errors import UsageError
-from tailorbird.tune.kernels import decisions_of, ms, stored_trace, tuning_record, workload_key
+from tailorbird.tune.kernels import decisions_json, ms, stored_trace, tuning_record, workload_key
 from tailorbird.tune.measuring import target_name
 from tailorbird.tune.space import DEFAULT_SKETCH, FOREIGN_SKETCH
 from tailorbird.tune.workload import describe
@@ -82,7 +82,7 @@ class _StoreDatabase(ms.database.PyDatabase):
                 kernel_class="",
                 extents=describe(mod).shape,
                 sketch=FOREIGN_SKETCH if json.loads(plain)[0] else DEFAULT_SKETCH,
-                decisions_json=json.dumps(decisions_of(schedule)),
+                decisions_json=decisions_json(schedule),
                 trace_json=plain,
                 cpu_us=None if failed else sum(times) / len(times),
                 error="it failed to build or to run" if failed else "",

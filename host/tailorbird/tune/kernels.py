@@ -42,7 +42,7 @@ class Kernel:
         self.mod = mod
         self.machine = tvm_target(target)
         self._link = linker(target)
-        self._context = _context(mod, target)
+        self._context = context_of(mod, target)
 
     @property
     def postprocs(self) -> Sequence[Any]:
@@ -96,6 +96,11 @@ def decisions_of(schedule: Any) -> Decisions:
     return tuple(_from_tvm(decision) for _, decision in _samplings(schedule.trace))
 
 
+def decisions_json(schedule: Any) -> str:
+    """`decisions_of` as records hold them."""
+    return json.dumps(decisions_of(schedule))
+
+
 def choices_of(trace: Any) -> tuple[Choice, ...]:
     """The choices of a trace, in order. Tiles take their extents from what is decided."""
     return tuple(_choice(*pair) for pair in _samplings(trace))
@@ -135,7 +140,7 @@ def database(kernels: Sequence[tuple[Module, str]], target: CompileTarget) -> An
 
 def tuning_record(workload: Any, trace_json: str, run_us: Sequence[float], target: CompileTarget) -> Any:
     """MetaSchedule's record of a stored trace, for one of its workloads. Raises when the kernel refuses the trace."""
-    schedule = replay_trace(workload.mod, trace_json, _context(workload.mod, target).space_generator.postprocs)
+    schedule = replay_trace(workload.mod, trace_json, context_of(workload.mod, target).space_generator.postprocs)
     # Of the scheduled module: packing changes the weight's shape.
     arguments = ms.arg_info.ArgInfo.from_entry_func(schedule.mod, remove_preproc=True)
     seconds = [time * 1e-6 for time in run_us]
@@ -171,12 +176,13 @@ def replay_trace(mod: Module, trace_json: str, postprocs: Sequence[Any]) -> Any:
     return postprocess(schedule, postprocs)
 
 
-def _context(mod: Module, target: CompileTarget) -> Any:
+def context_of(mod: Module, target: CompileTarget, strategy: Any = "replay-trace") -> Any:
+    """MetaSchedule's context of a kernel: our schedule rules, and a search strategy where one is to run."""
     return ms.TuneContext(
         mod=mod,
         target=tvm_target(target),
         space_generator=ms.space_generator.PostOrderApply(sch_rules=_rules(target)),
-        search_strategy="replay-trace",  # only the space is used; the search is ours
+        search_strategy=strategy,
         num_threads=1,
         rand_state=1,
     )

@@ -17,7 +17,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from tailorbird.compile.tvm.api import Module, tvm
-from tailorbird.tune.kernels import Kernel, choices_of, decisions_of, ms, postprocess, stored_trace, workload_key
+from tailorbird.tune.kernels import (
+    Kernel,
+    choices_of,
+    decisions_json,
+    decisions_of,
+    ms,
+    postprocess,
+    stored_trace,
+    workload_key,
+)
 from tailorbird.tune.space import DEFAULT_SKETCH, FOREIGN_SKETCH, Choice, Decisions, mutate, refit
 
 #: How a donor's schedule is carried over. stored: the kernel's own record.
@@ -52,7 +61,7 @@ def replayed(kernel: Kernel, mode: str, trace_json: str, seed: int = 0, donor: M
         schedule = _refitted(kernel, trace_json, None if mode == "nearest" else seed)
     return Replayed(
         stored_trace(schedule),
-        json.dumps(decisions_of(schedule)),
+        decisions_json(schedule),
         sketch_of(kernel, schedule),
         workload_key(schedule.mod),
     )

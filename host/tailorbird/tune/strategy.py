@@ -34,18 +34,27 @@ def small_evolution() -> Any:
 class SeededSearch(ms.search_strategy.PySearchStrategy):
     """Seeds, evolution, descent. seeds: stored traces (tune.traces), of this kernel or carried over to it.
 
-    evolution: the strategy in the middle; descent: share of the trials kept for the end. A seed that the kernel does
-    not take is passed over. One object serves one kernel; MetaSchedule clones it for each.
+    evolution: the strategy in the middle; descent: share of the trials kept for the end; known: traces of this kernel
+    that were measured before, with their seconds: they are not proposed again, and the descent may start from them. A
+    trace that the kernel does not take is passed over. One object serves one kernel; MetaSchedule clones it for each.
     """
 
-    def __init__(self, seeds: Sequence[str] = (), evolution: Any = None, descent: float = _DESCENT) -> None:
+    def __init__(
+        self,
+        seeds: Sequence[str] = (),
+        evolution: Any = None,
+        descent: float = _DESCENT,
+        known: Sequence[tuple[str, float]] = (),
+    ) -> None:
         super().__init__()
+        self._known = tuple(known)
         self._seeds = tuple(seeds)
         self._evolution = evolution or small_evolution()
         self._descent = descent
         self._mod: Any = None
         self._postprocs: tuple[Any, ...] = ()
-        self._reset(0, 1)
+        self._left = self._kept = 0
+        self._batch = 1
 
     def _reset(self, trials: int, batch: int) -> None:
         self._left, self._batch = trials, max(1, batch)
@@ -55,6 +64,11 @@ class SeededSearch(ms.search_strategy.PySearchStrategy):
         self._seen: set[str] = set()
         self._best: tuple[float, Any] | None = None
         self._steps: Iterator[Any] = iter(())
+        for trace, seconds in self._known:
+            for schedule in self._replayed(trace):
+                self._fresh([schedule])
+                if self._best is None or seconds < self._best[0]:
+                    self._best = (seconds, schedule)
 
     def _initialize_with_tune_context(self, context: Any) -> None:
         """MetaSchedule hands over the kernel."""
@@ -111,18 +125,20 @@ class SeededSearch(ms.search_strategy.PySearchStrategy):
 
     def clone(self) -> Any:
         """A fresh strategy for another kernel, with the same seeds."""
-        return SeededSearch(self._seeds, self._evolution.clone(), self._descent)
+        return SeededSearch(self._seeds, self._evolution.clone(), self._descent, self._known)
 
     def _next_seeds(self, room: int) -> list[Any]:
         batch: list[Any] = []
         while self._waiting and len(batch) < room:
-            trace = self._waiting.pop(0)
-            try:
-                schedule = replay_trace(self._mod, trace, self._postprocs)
-            except Exception:  # noqa: S112  (a donor's schedule that this kernel does not take)
-                continue
-            batch += self._fresh([schedule])
+            batch += self._fresh(self._replayed(self._waiting.pop(0)))
         return batch
+
+    def _replayed(self, trace: str) -> list[Any]:
+        """The schedule of a stored trace; nothing when the kernel does not take it."""
+        try:
+            return [replay_trace(self._mod, trace, self._postprocs)]
+        except Exception:  # TVM raises what it likes
+            return []
 
     def _evolved(self, room: int) -> list[Any]:
         room = min(room, self._left - self._kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,6 +25,7 @@ from tailorbird.errors import UsageError
 from tailorbird.tune.builders import Builders
 from tailorbird.tune.database import database_of
 from tailorbird.tune.kernels import ms
+from tailorbird.tune.loop import search_on
 from tailorbird.tune.reuse import Reuse, reuse
 from tailorbird.tune.tuner import build_rungs, target_name, tune
 from tailorbird.tune.workload import anchor_key, describe, relaxations
@@ -167,6 +169,27 @@ def test_kernels_of_other_sizes_and_boards_lend_their_schedules(
     searched = outcome.after(found)
     assert searched.total_us <= outcome.total_us
     assert searched.measurements == outcome.measurements + found.trials
+
+
+def test_the_search_goes_on_from_what_was_reused(donor_net, tuned, measure, store, builders) -> None:
+    store.schedules.merge([BOARDS], tuned)
+    outcome = climb(donor_net, measure, store, builders)
+    before = len(store.schedules.of_class(BOARDS, "b"))
+
+    def evolution():
+        return ms.search_strategy.EvolutionarySearch(population_size=8, genetic_num_iters=1, init_min_unmeasured=4)
+
+    options = {"board": "b", "batch": 3, "protocol": QUICK, "evolution": evolution}
+    stopped = search_on(
+        outcome, measure, store.schedules, BOARDS, builders, budget_s=60.0, least_gain=math.inf, **options
+    )
+    assert stopped.trials == 0
+    found = search_on(outcome, measure, store.schedules, BOARDS, builders, budget_s=0.01, **options)
+    assert 0 < found.trials <= 3
+    assert len(store.schedules.of_class(BOARDS, "b")) == before + found.trials
+    assert outcome.after(found).total_us <= outcome.total_us
+    traces = [trial.record.trace_json for trial in tuned]
+    assert not {r.trace_json for r in store.schedules.of_class(BOARDS, "b").records()[before:]} & set(traces)
 
 
 def test_schedules_that_fail_leave_the_kernel_with_its_plain_loops(
