@@ -81,8 +81,12 @@ class Kernel:
 
     def build(self, schedule: Any) -> bytes:
         """Compile and link one scheduled kernel; its function is `main` and takes all arguments, outputs last."""
-        stripped = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(schedule.mod)
-        return export(tvm.driver.build(stripped, target=self.machine), self._link)
+        return export(tvm.driver.build(self.stripped(schedule), target=self.machine), self._link)
+
+    @staticmethod
+    def stripped(schedule: Any) -> Module:
+        """The scheduled kernel without the blocks that only speak of packed weights."""
+        return tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(schedule.mod)
 
     def _anchor(self) -> str:
         """Name of the block that does most of the work: conv2d_nhwc, matmul, ..."""

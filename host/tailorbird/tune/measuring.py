@@ -19,7 +19,15 @@ Measure = Callable[[Sequence[Candidate], TimingProtocol], Sequence[Measurement]]
 #: Short on purpose: ranking schedules needs 2 %, and more candidates beat more repeats.
 TUNING = TimingProtocol("kernel", min_runs=10, min_seconds=0.015, max_seconds=0.5)
 
-_DATATYPES = {"float32": "FP32", "float16": "FP16", "int64": "INT64", "int32": "INT32", "int8": "INT8", "bool": "BOOL"}
+#: Names of element types: the compiler's, ours.
+ARGUMENT_TYPES = {
+    "float32": "FP32",
+    "float16": "FP16",
+    "int64": "INT64",
+    "int32": "INT32",
+    "int8": "INT8",
+    "bool": "BOOL",
+}
 _MOST_TIMES = 100
 
 
@@ -57,7 +65,7 @@ def timed(
 
 def _candidate(trial: Trial) -> Candidate:
     arguments = tuple(
-        TensorSpec(f"arg{index}", _DATATYPES[dtype], tuple(shape))
+        TensorSpec(f"arg{index}", ARGUMENT_TYPES[dtype], tuple(shape))
         for index, (dtype, shape) in enumerate(trial.reply["arguments"])
     )
     return Candidate(ModuleKind.TVM_KERNEL, trial.library.read_bytes(), arguments, trial.name)

@@ -15,7 +15,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Decision = tuple[int, ...] | int | None
 Decisions = tuple[Decision, ...]
@@ -147,6 +147,24 @@ def refit(source: Decisions, sketch: Sequence[Choice]) -> Decisions | None:
         else:
             return None
     return tuple(fitted)
+
+
+def nearest(space: KernelSpace, donors: Sequence[Sequence[Any]], most: int = 3) -> list[tuple[int, Decisions]]:
+    """(sketch, decisions) refitted from the nearest kernels of the class, nearest first.
+
+    donors: (extents, sketch, decisions) of schedules of other kernels, as stored: lists stand for tuples.
+    """
+    found: list[tuple[int, Decisions]] = []
+    for _, sketch, stored in sorted(donors, key=lambda donor: space.distance(donor[0])):
+        decisions = tuple(tuple(d) if isinstance(d, list) else d for d in stored)
+        if sketch == DEFAULT_SKETCH:
+            found.append((sketch, ()))
+        elif 0 <= sketch < len(space.sketches):
+            fitted = refit(decisions, space.sketches[sketch])
+            found += [(sketch, fitted)] if fitted is not None else []
+        if len(found) == most:
+            break
+    return found
 
 
 def features(space: KernelSpace, sketch: int, decisions: Decisions, unit: VectorUnit) -> list[float]:

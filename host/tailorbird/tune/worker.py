@@ -17,6 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from tailorbird.errors import CompileError
+from tailorbird.tune.space import DEFAULT_SKETCH, nearest
+
 _NICENESS = 5  # measuring on this same machine comes first
 
 
@@ -65,6 +68,7 @@ class _Worker:
             "build": self._build,
             "assemble": self._assemble,
             "finish": self._finish,
+            "object": self._object,
         }
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -131,6 +135,25 @@ class _Worker:
             "arguments": self._tvm.arguments_of(schedule),
             "trace": self._tvm.stored_trace(schedule),
         }
+
+    def _object(self, request: dict[str, Any]) -> dict[str, Any]:
+        """An object file of a kernel with the nearest sibling's schedule that fits, plain loops where none does."""
+        from tailorbird.compile.tvm.objects import kernel_object
+
+        kernel = self._kernel(request["kernel"])
+        book = json.loads(Path(request["book"]).read_text(encoding="utf-8"))
+        space = kernel.space(request["name"])
+        failed = None
+        for sketch, decisions in (*nearest(space, book.get(space.kernel_class, [])), (DEFAULT_SKETCH, ())):
+            try:
+                schedule = kernel.schedule(sketch, decisions)
+                code = kernel_object(kernel.stripped(schedule), request["symbol"], self._target)
+            except Exception as error:  # a schedule that does not fit this shape: the next one may
+                failed = error
+                continue
+            Path(request["output"]).write_bytes(code)
+            return {"arguments": self._tvm.arguments_of(schedule), "sketch": sketch, "decisions": decisions}
+        raise CompileError("the kernel does not compile", why=str(failed)) from failed
 
     def _finish(self, request: dict[str, Any]) -> dict[str, Any]:
         from tailorbird.compile.tvm.pipeline import finish

@@ -11,6 +11,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,42 +81,48 @@ def finish(prepared: Module, target: CompileTarget, database: Any = None) -> byt
     Raises: CompileError, or EnvironmentFaultError when no linker for the target is installed.
     """
     passes = relax.transform
-    link = linker(target)
+    command = linker(target)
     machine = tvm_target(target)
     mod = prepared
     with machine:
         if database is not None:
             with database, tvm.transform.PassContext(opt_level=3):
                 mod = passes.MetaScheduleApplyDatabase()(mod)
-        packing = [passes.SplitLayoutRewritePreproc(), passes.FoldConstant()]  # FoldConstant runs the packing
-        mod = tvm.transform.Sequential(
-            [
-                *(packing if _packs_weights(mod) else []),
-                passes.RewriteDataflowReshape(),
-                passes.ToNonDataflow(),
-                passes.RemovePurityChecking(),
-                passes.CallTIRRewrite(),
-                passes.StaticPlanBlockMemory(),
-                passes.LowerAllocTensor(),
-                passes.KillAfterLastUse(),
-                passes.LowerRuntimeBuiltin(),
-                passes.ComputePrimValue(),
-                passes.VMShapeLower(),
-                passes.AttachGlobalSymbol(),
-            ]
-        )(mod)
+        if _packs_weights(mod):  # FoldConstant runs the packing
+            mod = tvm.transform.Sequential([passes.SplitLayoutRewritePreproc(), passes.FoldConstant()])(mod)
+        mod = lower_calls(mod)
         try:
             executable = relax.build(mod, target=machine, relax_pipeline=tvm.transform.Sequential([]))
         except Exception as error:
             raise CompileError("TVM failed to compile the network", why=str(error).strip().splitlines()[-1]) from error
-    return export(executable, link)
+    return export(executable, command)
 
 
-def export(compiled: Any, link: str) -> bytes:
+def lower_calls(mod: Module) -> Module:
+    """Memory planned, every call of a kernel an instruction of the virtual machine. Within the target's context."""
+    passes = relax.transform
+    return tvm.transform.Sequential(
+        [
+            passes.RewriteDataflowReshape(),
+            passes.ToNonDataflow(),
+            passes.RemovePurityChecking(),
+            passes.CallTIRRewrite(),
+            passes.StaticPlanBlockMemory(),
+            passes.LowerAllocTensor(),
+            passes.KillAfterLastUse(),
+            passes.LowerRuntimeBuiltin(),
+            passes.ComputePrimValue(),
+            passes.VMShapeLower(),
+            passes.AttachGlobalSymbol(),
+        ]
+    )(mod)
+
+
+def export(compiled: Any, command: str) -> bytes:
     """Link a compiled module or executable with the given C compiler; returns the shared library's bytes."""
     with tempfile.TemporaryDirectory(prefix="tailorbird-link-") as folder:
         path = Path(folder) / "module.so"
-        compiled.export_library(str(path), workspace_dir=folder, fcompile=_Link(link))
+        compiled.export_library(str(path), workspace_dir=folder, fcompile=_Link(command))
         return path.read_bytes()
 
 
@@ -133,12 +140,15 @@ class _Link:
         self._command = command
 
     def __call__(self, output: str, objects: list[str], **_: object) -> None:
-        arguments = [self._command, "-shared", "-fPIC", "-o", output, *objects]
-        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise CompileError(
-                "linking failed", why=done.stderr.strip()[-400:], fix=f"check that {self._command} works"
-            )
+        link(self._command, output, objects)
+
+
+def link(command: str, output: str, objects: Sequence[str], options: Sequence[str] = ()) -> None:
+    """Link object files to a shared library with a C compiler. Raises CompileError."""
+    arguments = [command, "-shared", "-fPIC", "-o", output, *objects, *options]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CompileError("linking failed", why=done.stderr.strip()[-400:], fix=f"check that {command} works")
 
 
 def _packs_weights(mod: Module) -> bool:
