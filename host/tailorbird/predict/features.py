@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.predict.kernel_sum import KernelSum
-from tailorbird.profile import KernelsOf, KernelTable, KernelTemplate
+from tailorbird.profile import KernelsOf, KernelTemplate
 from tailorbird.types import Config, Kernel, KernelSpec, TensorProgram
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ class _Whole:
 class FeatureMap:
     """Features of one SuperNet's subnets.
 
-    kernels_of: kernels of a subnet; tables: kernel times of devices, by name. names: of the columns.
+    kernels_of: kernels of a subnet; sums: of devices by name, from their kernel tables. names: of the columns.
     """
 
-    def __init__(self, net: SuperNet, kernels_of: KernelsOf, tables: Mapping[str, KernelTable] | None = None) -> None:
+    def __init__(self, net: SuperNet, kernels_of: KernelsOf, sums: Mapping[str, KernelSum] | None = None) -> None:
         self._net = net
         self._kernels_of = kernels_of
-        self._sums = {name: KernelSum(table, kernels_of) for name, table in (tables or {}).items()}
+        self._sums = dict(sums or {})
         self._sizes = [d for d in net.space.dimensions if d.kind != "depth" and len(d.choices) > 1]
         self._blocks = [d.name for d in net.space.depth]
         self._wholes = _wholes(net.space, kernels_of)
@@ -92,7 +92,7 @@ class FeatureMap:
         return [
             *self._which(config),
             *self._how_much(config, kernels),
-            *(table.sum_us(config) for table in self._sums.values()),
+            *(device.sum_us(config) for device in self._sums.values()),
         ]
 
     def _which(self, config: Config) -> list[float]:
@@ -140,10 +140,10 @@ def features(
     net: SuperNet,
     configs: Sequence[Config],
     kernels_of: KernelsOf,
-    tables: Mapping[str, KernelTable] | None = None,
+    sums: Mapping[str, KernelSum] | None = None,
 ) -> NDArray[np.float64]:
     """Feature rows of configurations, (configurations, columns); see FeatureMap, which also names the columns."""
-    return FeatureMap(net, kernels_of, tables)(configs)
+    return FeatureMap(net, kernels_of, sums)(configs)
 
 
 def _kind(spec: Kernel) -> str:

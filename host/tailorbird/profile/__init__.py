@@ -2,7 +2,7 @@
 
 from tailorbird.profile.cost import ProfileCost
 from tailorbird.profile.fusion import FusionRule, Fusions, fusion_probes
-from tailorbird.profile.plan import MOST_KERNELS, KernelPlan, family, plan_kernels
+from tailorbird.profile.plan import MOST_KERNELS, KernelPlan, covering_subnets, family, plan_kernels
 from tailorbird.profile.run import profile_chains, profile_device, profile_kernels, profile_subnets
 from tailorbird.profile.table import KernelTable, KernelTime, seconds_of
 from tailorbird.profile.template import KernelsOf, KernelTemplate, learn_kernels
@@ -17,6 +17,7 @@ __all__ = [
     "KernelTime",
     "KernelsOf",
     "ProfileCost",
+    "covering_subnets",
     "family",
     "fusion_probes",
     "learn_kernels",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -72,6 +72,25 @@ def plan_kernels(
     corners = _corners(occurrences)
     ranked = sorted(occurrences, key=lambda spec: (spec not in corners, -occurrences[spec], _shuffled(spec)))
     return KernelPlan(tuple(ranked[:cap]), len(occurrences), subnets, found is not None, entries)
+
+
+def covering_subnets(
+    space: SearchSpace, kernels_of: KernelsOf, wanted: Collection[Kernel], *, pool: int = 1000, seed: int = 0
+) -> tuple[Config, ...]:
+    """Few subnets that have all the wanted kernels between them, for runtimes that make kernels from whole networks.
+
+    Greedy set cover over `pool` random subnets; kernels that none of them has are left out.
+    """
+    open_ = set(wanted)
+    offers = {config: open_.intersection(kernels_of(config)) for config in _subnets(space, pool, seed)}
+    chosen: list[Config] = []
+    while open_ and offers:
+        best = max(offers, key=lambda config: len(offers[config] & open_))
+        if not offers[best] & open_:
+            break
+        chosen.append(best)
+        open_ -= offers.pop(best)
+    return tuple(chosen)
 
 
 def _every_kernel(template: KernelTemplate) -> tuple[dict[Kernel, float], int] | None:

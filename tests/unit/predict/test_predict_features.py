@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tailorbird.compile.kernels import kernels_of
-from tailorbird.predict import FeatureMap, features
+from tailorbird.predict import FeatureMap, KernelSum, features
 from tailorbird.profile import KernelTable, KernelTime, learn_kernels
 from tailorbird.supernet import SuperNet, elastic
 from tailorbird.types import Config, Verdict
@@ -99,4 +99,6 @@ def test_a_kernel_table_adds_its_sum(net: SuperNet, learnt):
     config = net.space.sample(3)
     times = {spec: KernelTime(2.0, 0.0, Verdict.OK) for c in (config, net.space.full()) for spec in learnt(c)}
     table = KernelTable("pi", "litert", times, {})
-    assert features(net, [config], learnt, {"pi": table})[0, -1] == pytest.approx(2.0 * len(learnt(config)))
+    assert features(net, [config], learnt, {"pi": KernelSum(table, learnt)})[0, -1] == pytest.approx(
+        2.0 * len(learnt(config))
+    )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tailorbird.compile.kernels import kernels_of
-from tailorbird.profile import KernelTemplate, family, learn_kernels, plan_kernels
+from tailorbird.profile import KernelTemplate, covering_subnets, family, learn_kernels, plan_kernels
 from tailorbird.supernet import SuperNet, elastic
 from tailorbird.types import Config, KernelSpec
 
@@ -130,6 +130,15 @@ def test_a_kernel_with_too_many_shapes_to_list_makes_the_plan_sample(net: SuperN
     assert not plan.exact
     assert plan.subnets > 100
     assert plan.entries == 0
+
+
+def test_a_few_subnets_cover_every_kernel(net: SuperNet, learnt):
+    wanted = set(plan_kernels(net.space, learnt).specs)
+    chosen = covering_subnets(net.space, learnt, wanted)
+    assert wanted <= {spec for config in chosen for spec in learnt(config)}
+    assert len(chosen) < len(wanted) / 2
+    elsewhere = KernelSpec("linear", 7, 7)
+    assert covering_subnets(net.space, learnt, [elsewhere]) == (), "what no subnet has is not searched for for ever"
 
 
 def test_a_plan_without_a_cap_holds_every_kernel_it_found(net: SuperNet, learnt):
