@@ -1,7 +1,7 @@
 """AutoTailor's latency predictor as published, for comparison (Liu et al. 2025, arXiv 2511.22355).
 
 A table of single operations measured on the device; operation types below a tenth of the network's summed time are
-left out; of two operations in a row the later is dropped where timing the pair says that they are fused,
+left out; of two operations in a row the cheaper is dropped where timing the pair says that they are fused,
 
     T1 + T2 - T12 > 0.8 * min(T1, T2) + variance
 
@@ -46,7 +46,11 @@ class AutoTailor:
     def predict_us(self, config: Config) -> float:
         """Microseconds per inference. Raises ValueError for an operation that was not measured."""
         operations = unfused(self._kernels_of(config))
-        absorbed = {index + 1 for index, pair in enumerate(_in_a_row(operations)) if pair and kind(pair) in self.fused}
+        absorbed = {
+            index + (self._time_us(pair[1]) < self._time_us(pair[0]))
+            for index, pair in enumerate(_in_a_row(operations))
+            if pair and kind(pair) in self.fused
+        }
         return sum(
             self._time_us(spec)
             for index, spec in enumerate(operations)
