@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.predict.kernel_sum import KernelSum
-from tailorbird.profile import KernelsOf, KernelTemplate
+from tailorbird.profile import KernelsOf, KernelTable, KernelTemplate
 from tailorbird.types import Config, Kernel, KernelSpec, TensorProgram
 
 if TYPE_CHECKING:
@@ -49,13 +49,19 @@ class _Whole:
 class FeatureMap:
     """Features of one SuperNet's subnets.
 
-    kernels_of: kernels of a subnet; sums: of devices by name, from their kernel tables. names: of the columns.
+    kernels_of: kernels of a subnet; tables: of devices by name, kernel times, or a sum of times where the device's
+    runtime has other kernels. names: of the columns.
     """
 
-    def __init__(self, net: SuperNet, kernels_of: KernelsOf, sums: Mapping[str, KernelSum] | None = None) -> None:
+    def __init__(
+        self, net: SuperNet, kernels_of: KernelsOf, tables: Mapping[str, KernelTable | KernelSum] | None = None
+    ) -> None:
         self._net = net
         self._kernels_of = kernels_of
-        self._sums = dict(sums or {})
+        self._sums = {
+            name: table if isinstance(table, KernelSum) else KernelSum(table, kernels_of)
+            for name, table in (tables or {}).items()
+        }
         self._sizes = [d for d in net.space.dimensions if d.kind != "depth" and len(d.choices) > 1]
         self._blocks = [d.name for d in net.space.depth]
         self._wholes = _wholes(net.space, kernels_of)
@@ -140,10 +146,10 @@ def features(
     net: SuperNet,
     configs: Sequence[Config],
     kernels_of: KernelsOf,
-    sums: Mapping[str, KernelSum] | None = None,
+    tables: Mapping[str, KernelTable | KernelSum] | None = None,
 ) -> NDArray[np.float64]:
     """Feature rows of configurations, (configurations, columns); see FeatureMap, which also names the columns."""
-    return FeatureMap(net, kernels_of, sums)(configs)
+    return FeatureMap(net, kernels_of, tables)(configs)
 
 
 def _kind(spec: Kernel) -> str:

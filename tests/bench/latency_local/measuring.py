@@ -27,7 +27,7 @@ from tailorbird.profile import (
 )
 from tailorbird.profile.fusion import Pair, unfused
 from tailorbird.tune.builders import Builders
-from tailorbird.tune.replay import Replay
+from tailorbird.tune.foundry import Foundry
 from tailorbird.tune.tuner import tune
 from tailorbird.types import Candidate, Config, Measurement, ModuleKind
 from tailorbird.types.schedule import ScheduleRecord
@@ -144,25 +144,25 @@ class Bench:
         library = runtime_library(self.device.card.triple)
         records = self._schedules(subjects, library)
         with Builders(target, timeout_s=300.0) as builders:
-            replay = Replay(builders, records, self.work / "objects")
+            foundry = Foundry(builders, records, self.work / "objects")
             started = time.monotonic()
-            replay.compile(subjects.call(program) for program in plan.specs if subjects.has(program))
+            foundry.compile(subjects.call(program) for program in plan.specs if subjects.has(program))
             compiling = time.monotonic() - started
-            usable = [program for program in plan.specs if subjects.has(program) and program not in replay.errors]
-            note(context, "kernels that do not compile")(len(replay.errors), len(plan.specs))
+            usable = [program for program in plan.specs if subjects.has(program) and program not in foundry.errors]
+            note(context, "kernels that do not compile")(len(foundry.errors), len(plan.specs))
 
             def build(config: Config) -> Candidate:
                 subject = subjects.subject(config)
-                replay.compile(subjects.call(p) for p in subject.functions.values() if p not in usable)
-                module = replay.network(subject.objects, subject.functions)
+                foundry.compile(subjects.call(p) for p in subject.functions.values() if p not in usable)
+                module = foundry.network(subject.objects, subject.functions)
                 return Candidate(ModuleKind.TVM_MODEL, module, subject.inputs, config.key)
 
             with self.device.lease() as lease:
                 table = profile_kernels(
                     self.device,
                     usable,
-                    replay.candidate,
-                    built_as=lambda program: replay[program].built_as,
+                    foundry.candidate,
+                    built_as=lambda program: foundry[program].built_as,
                     store=self.store,
                     runtime="tvm",
                     protocol=context.kernel_protocol,
@@ -181,7 +181,7 @@ class Bench:
                     runtime_library=library,
                     lease=lease,
                     on_progress=note(context, "subnets"),
-                    built_as=replay.built_as(usable),
+                    built_as=foundry.built_as(usable),
                 )
         return self._measured(
             subjects,

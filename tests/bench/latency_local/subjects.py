@@ -24,7 +24,7 @@ from tailorbird.compile.tvm.pipeline import import_network, prepare, save
 from tailorbird.compile.tvm.programs import KernelCall, kernel_calls
 from tailorbird.profile import KernelsOf, learn_kernels
 from tailorbird.supernet import SuperNet, elastic
-from tailorbird.tune.replay import as_workload
+from tailorbird.tune.foundry import as_workload
 from tailorbird.types import Config, KernelSpec, TensorProgram, TensorSpec
 from tests.bench.latency_local.settings import Network
 
