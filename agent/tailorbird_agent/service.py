@@ -26,7 +26,6 @@ from tailorbird_agent.lease import Leases
 from tailorbird_agent.sensing import Sensing
 from tailorbird_agent.store.blobs import Blobs
 from tailorbird_agent.uploads import Uploads
-from tailorbird_agent.worker.plan import CandidatePlan
 from tailorbird_api.agent.v1 import agent_service_pb2 as api
 from tailorbird_api.agent.v1 import agent_service_pb2_grpc as api_grpc
 
@@ -110,12 +109,7 @@ class AgentService(api_grpc.AgentServiceServicer):
         # The lease is the first thing to be wrong about: nothing is looked up for somebody without one.
         self._parts.leases.check(request.fencing_token)
         blobs = self._parts.blobs
-        candidates = [
-            CandidatePlan(
-                wire.kind_from_proto(each.kind), blobs.path(each.sha256), wire.specs_from_proto(each.args), each.label
-            )
-            for each in request.candidates
-        ]
+        candidates = [wire.candidate_from_proto(each, blobs.path(each.sha256)) for each in request.candidates]
         libraries = tuple((each.runtime, blobs.path(each.blob.sha256)) for each in request.runtime_blobs)
         if request.interleaved and not 2 <= len(candidates) <= MAX_INTERLEAVED:
             raise RequestError(

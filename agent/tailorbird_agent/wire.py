@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -17,7 +18,15 @@ from tailorbird_agent.deploy.machine import Phase
 from tailorbird_agent.deploy.manifest import BlobRef, Compatible, Manifest, Rung, RuntimeBlob
 from tailorbird_agent.errors import ERROR_DOMAIN, AgentError, BundleError, RequestError
 from tailorbird_agent.uploads import Chunk
-from tailorbird_agent.worker.plan import DATATYPES, CandidateKind, Figure, Protocol, TensorSpec, Timings
+from tailorbird_agent.worker.plan import (
+    DATATYPES,
+    CandidateKind,
+    CandidatePlan,
+    Figure,
+    Protocol,
+    TensorSpec,
+    Timings,
+)
 from tailorbird_api.agent.v1 import agent_service_pb2 as api
 from tailorbird_api.types.v1 import bundle_pb2, device_pb2, event_pb2, measurement_pb2
 
@@ -257,6 +266,27 @@ def specs_from_proto(messages: Sequence[measurement_pb2.TensorSpec]) -> tuple[Te
     return specs
 
 
+def candidate_from_proto(message: measurement_pb2.Candidate, module: Path) -> CandidatePlan:
+    """A candidate whose module lies at a path.
+
+    Raises:
+        RequestError: INPUT_INVALID.
+    """
+    args = specs_from_proto(message.args)
+    if not message.deadline_us >= 0.0 or any(not 0 <= index < len(args) for index in message.uniform_args):
+        raise RequestError("INPUT_INVALID", f'Candidate "{message.label}" has an impossible deadline or argument.')
+    return CandidatePlan(
+        kind_from_proto(message.kind),
+        module,
+        args,
+        message.label,
+        symbol=message.symbol or "main",
+        deadline_us=message.deadline_us,
+        check=message.check,
+        uniform_args=tuple(message.uniform_args),
+    )
+
+
 def timings_to_proto(timings: Timings) -> measurement_pb2.Measurement:
     """Timings of one candidate, or its error."""
     return measurement_pb2.Measurement(
@@ -269,6 +299,7 @@ def timings_to_proto(timings: Timings) -> measurement_pb2.Measurement:
         environment=dict(timings.environment),
         delay_us=timings.delay_us,
         blocks=timings.blocks,
+        sums=timings.sums,
     )
 
 

@@ -240,6 +240,10 @@ def candidate_to(candidate: Candidate, sha256: str) -> measurement_pb2.Candidate
         sha256=sha256,
         args=[tensor_spec_to(spec) for spec in candidate.args],
         label=candidate.label,
+        symbol=candidate.symbol,
+        deadline_us=candidate.deadline_us,
+        check=candidate.check,
+        uniform_args=candidate.uniform_args,
     )
 
 
@@ -255,6 +259,7 @@ def measurement_from(message: measurement_pb2.Measurement) -> Measurement:
         environment=tuple(sorted(message.environment.items())),
         delay_us=tuple(message.delay_us),
         blocks=tuple(message.blocks),
+        sums=tuple(message.sums),
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,18 @@ from tailorbird_agent.runtimes.base import Array
 from tailorbird_agent.runtimes.tvm import TvmRuntime
 from tailorbird_agent.worker.plan import DATATYPES, CandidatePlan, TensorSpec
 
+#: The value of uniform arguments: products and sums with it are exact in float32, as far as anything is.
+_UNIFORM = 0.5
 _RUNTIME_OF = {"tvm-kernel": "tvm", "tvm-model": "tvm", "litert-model": "litert"}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A loaded candidate: the call to time, the runtime's name and version, and the arguments it works on."""
+
+    call: Callable[[], object]
+    runtime: str
+    arrays: Sequence[Array]
 
 
 class Bench:
@@ -33,8 +45,8 @@ class Bench:
                 self._runtimes[name] = open_runtime(name, library)
 
     @contextlib.contextmanager
-    def prepared(self, candidate: CandidatePlan, threads: int) -> Iterator[tuple[Callable[[], object], str]]:
-        """The call to time, and the runtime's name and version; what it loaded is unloaded at the end.
+    def prepared(self, candidate: CandidatePlan, threads: int) -> Iterator[Prepared]:
+        """A candidate ready to run; what it loaded is unloaded at the end.
 
         Raises:
             RuntimeMissingError, ModuleInvalidError, MemoryError
@@ -44,27 +56,29 @@ class Bench:
             self._runtimes[name] = open_runtime(name, self._libraries.get(name))
         runtime = self._runtimes[name]
         arrays = [example(spec) for spec in candidate.args]
+        for index in candidate.uniform_args:
+            arrays[index][...] = _UNIFORM if arrays[index].dtype.kind == "f" else 1
         if candidate.kind == "tvm-kernel":
             if not isinstance(runtime, TvmRuntime):
                 raise ModuleInvalidError(f"{name} runs no bare kernels")
             runtime.use_threads(threads)
-            with _kernel(runtime, candidate.module, arrays) as call:
-                yield call, f"{name} {runtime.version}"
+            with _kernel(runtime, candidate, arrays) as call:
+                yield Prepared(call, f"{name} {runtime.version}", arrays)
             return
         module = runtime.load(candidate.module, threads=threads)
         try:
-            yield functools.partial(module.run, arrays), f"{name} {runtime.version}"
+            yield Prepared(functools.partial(module.run, arrays), f"{name} {runtime.version}", arrays)
         finally:
             module.close()
 
 
 @contextlib.contextmanager
-def _kernel(runtime: TvmRuntime, path: Path, arrays: list[Array]) -> Iterator[Callable[[], object]]:
-    main: Any = runtime.load_kernel(path)
+def _kernel(runtime: TvmRuntime, candidate: CandidatePlan, arrays: list[Array]) -> Iterator[Callable[[], object]]:
+    function: Any = runtime.load_kernel(candidate.module, candidate.symbol)
     try:
-        yield functools.partial(main, *map(runtime.tensor, arrays))
+        yield functools.partial(function, *map(runtime.tensor, arrays))
     finally:
-        del main
+        del function
         memory.release()
 
 

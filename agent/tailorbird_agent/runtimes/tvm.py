@@ -90,14 +90,14 @@ class TvmRuntime:
         except (RuntimeError, AttributeError, OSError) as error:
             raise ModuleInvalidError(f"TVM does not accept {module.name}: {_first_line(error)}") from error
 
-    def load_kernel(self, module: Path) -> Any:
-        """The `main` function of a library of bare kernels; it takes one tensor per argument, outputs included.
+    def load_kernel(self, module: Path, symbol: str = "main") -> Any:
+        """A function of a library of bare kernels; it takes one tensor per argument, outputs included.
 
         Raises:
-            ModuleInvalidError: not a shared library for this machine, or no `main` in it.
+            ModuleInvalidError: not a shared library for this machine, or no such function in it.
         """
         try:
-            return self._load_library(str(module), "so")["main"]
+            return self._load_library(str(module), "so")[symbol]
         except (RuntimeError, AttributeError, OSError) as error:
             raise ModuleInvalidError(f"TVM does not accept {module.name}: {_first_line(error)}") from error
 

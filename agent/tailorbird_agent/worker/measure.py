@@ -7,12 +7,14 @@ starts another and goes on.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from tailorbird_agent.bench.candidates import Bench
+from tailorbird_agent.bench.candidates import Bench, Prepared
+from tailorbird_agent.bench.checksum import checksum
 from tailorbird_agent.bench.circumstances import Circumstances, Device
 from tailorbird_agent.bench.kernels import measure_figure
 from tailorbird_agent.bench.protocol import Samples, time_calls
@@ -47,6 +49,10 @@ def measure(descriptor: int, sandbox: Sequence[str]) -> None:
         channel.send({"timings": asdict(waiting.pop(0))})
 
 
+class TooSlowError(Exception):
+    """One run took longer than the candidate's deadline."""
+
+
 class Examiner:
     """Times things, and looks at the device around them."""
 
@@ -56,17 +62,19 @@ class Examiner:
 
     def time(self, candidates: Sequence[CandidatePlan], protocol: Protocol, seed: int) -> list[Timings]:
         """Time candidates in turns. One that cannot be run spoils the comparison: its error is everybody's."""
-        runtimes: list[str] = []
+        notes: list[Mapping[str, str]] = []
+        sums: list[tuple[float, ...]] = []
         label = ""
         try:
             with ExitStack() as loaded:
                 calls = []
                 for candidate in candidates:
                     label = candidate.label
-                    call, runtime = loaded.enter_context(self._bench.prepared(candidate, protocol.threads))
-                    call()  # makes the threads that the stopwatch has to watch
-                    calls.append(call)
-                    runtimes.append(runtime)
+                    prepared = loaded.enter_context(self._bench.prepared(candidate, protocol.threads))
+                    first_us = _first_run(candidate, prepared)
+                    calls.append(prepared.call)
+                    notes.append({"runtime": prepared.runtime, "first_us": f"{first_us:.1f}"})
+                    sums.append(checksum(prepared.arrays) if candidate.check else ())
                 seen = Circumstances(self._device)
                 stopwatch = make_stopwatch(protocol.threads, queueing=True)
                 draw = random.Random(seed)  # noqa: S311 -- an order, not a secret
@@ -77,8 +85,8 @@ class Examiner:
             failure = f"{where}{type(error).__name__}: {words[:_ERROR_LENGTH]}"
             return [Timings(candidate.label, error=failure) for candidate in candidates]
         return [
-            _judged(candidate.label, samples, seen, protocol, {"runtime": runtime})
-            for candidate, runtime, samples in zip(candidates, runtimes, found, strict=True)
+            replace(_judged(candidate.label, samples, seen, protocol, noted), sums=answered)
+            for candidate, noted, answered, samples in zip(candidates, notes, sums, found, strict=True)
         ]
 
     def figure(self, name: str, protocol: Protocol) -> Figure:
@@ -88,6 +96,20 @@ class Examiner:
         stopwatch = make_stopwatch(protocol.threads, queueing=True)
         value, unit, samples = measure_figure(name, protocol, stopwatch, available, seen.look)
         return Figure(name, value, unit, _judged(name, samples, seen, protocol, {"runtime": "numpy"}))
+
+
+def _first_run(candidate: CandidatePlan, prepared: Prepared) -> float:
+    """Run once: it makes the threads that the stopwatch has to watch, and tells what is not worth timing.
+
+    Returns microseconds of wall time or of on-CPU time over all threads, whichever is less: others who use the CPU
+    prolong the one, more threads the other. Raises TooSlowError.
+    """
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    prepared.call()
+    took_us = min(time.perf_counter() - wall_s, time.process_time() - cpu_s) * 1e6
+    if 0.0 < candidate.deadline_us < took_us:
+        raise TooSlowError(f"one run took {took_us:.0f} us, {candidate.deadline_us:.0f} us were allowed")
+    return took_us
 
 
 def _judged(label: str, samples: Samples, seen: Circumstances, protocol: Protocol, notes: Mapping[str, str]) -> Timings:

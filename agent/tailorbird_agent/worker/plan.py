@@ -119,24 +119,35 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True)
 class CandidatePlan:
-    """One module to time. args are all DLTensor arguments of a kernel, outputs included, or the inputs of a model."""
+    """One module to time. args are all DLTensor arguments of a kernel, outputs included, or the inputs of a model.
+
+    symbol: which function of a library of kernels; deadline_us: longest first run that is still worth timing, 0 for
+    any; check: report what the arguments hold after it; uniform_args: those filled with one value.
+    """
 
     kind: CandidateKind
     module: Path
     args: tuple[TensorSpec, ...]
     label: str = ""
+    symbol: str = "main"
+    deadline_us: float = 0.0
+    check: bool = False
+    uniform_args: tuple[int, ...] = ()
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> CandidatePlan:
         """Inverse of dataclasses.asdict, with paths as text."""
-        return cls(data["kind"], Path(data["module"]), tuple(map(TensorSpec.from_json, data["args"])), data["label"])
+        read: dict[str, Any] = {"module": Path(data["module"]), "uniform_args": tuple(data["uniform_args"])}
+        read["args"] = tuple(map(TensorSpec.from_json, data["args"]))
+        return cls(**(data | read))
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
     """Microseconds per run on both clocks, and how far they can be trusted. A failure has `error` and no samples.
 
-    delay_us: run-queue delay of all threads, empty when unknown; blocks: samples taken in one go, in order.
+    delay_us: run-queue delay of all threads, empty when unknown; blocks: samples taken in one go, in order; sums: of
+    the arguments after the first run, see bench.checksum.
     """
 
     label: str
@@ -148,11 +159,13 @@ class Timings:
     environment: tuple[tuple[str, str], ...] = ()
     delay_us: tuple[float, ...] = ()
     blocks: tuple[int, ...] = ()
+    sums: tuple[float, ...] = ()
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Timings:
         """Inverse of dataclasses.asdict."""
-        series: dict[str, Any] = {name: tuple(data[name]) for name in ("wall_us", "cpu_us", "delay_us", "blocks")}
+        names = ("wall_us", "cpu_us", "delay_us", "blocks", "sums")
+        series: dict[str, Any] = {name: tuple(data[name]) for name in names}
         series["environment"] = tuple((key, value) for key, value in data["environment"])
         return cls(**(data | series))
 

@@ -37,13 +37,20 @@ class ModuleKind(enum.StrEnum):
 class Candidate:
     """One module to be timed.
 
-    args: all DLTensor arguments of a kernel, outputs included; the inputs of a model.
+    args: all DLTensor arguments of a kernel, outputs included; the inputs of a model. symbol: which function of a
+    library of kernels; deadline_us: a candidate whose first run takes longer fails instead of being timed, 0 for any
+    time; check: tell what the arguments of a kernel hold after that run; uniform_args: arguments filled with one value
+    for it, because schedules may want their elements in an order of their own.
     """
 
     kind: ModuleKind
     module: bytes
     args: tuple[TensorSpec, ...]
     label: str = ""
+    symbol: str = ""
+    deadline_us: float = 0.0
+    check: bool = False
+    uniform_args: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,8 @@ class Measurement:
     """Timings of one candidate: raw samples in microseconds per run, both clocks, and a verdict.
 
     delay_us: how long threads were ready and had no CPU, summed, empty when unknown; blocks: how many samples were
-    taken in one go, in order. A candidate that failed has `error` set and no samples: failures are values.
+    taken in one go, in order; sums: sum and sum of sizes of pieces of a kernel's arguments after its first run, where
+    the candidate asked to be checked. A candidate that failed has `error` set and no samples: failures are values.
     """
 
     label: str
@@ -88,6 +96,7 @@ class Measurement:
     environment: tuple[tuple[str, str], ...] = field(default=())
     delay_us: tuple[float, ...] = ()
     blocks: tuple[int, ...] = ()
+    sums: tuple[float, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -58,19 +58,27 @@ class TimingProtocol(_message.Message):
     def __init__(self, mode: _Optional[str] = ..., min_runs: _Optional[int] = ..., min_time_ms: _Optional[int] = ..., max_time_ms: _Optional[int] = ..., threads: _Optional[int] = ...) -> None: ...
 
 class Candidate(_message.Message):
-    __slots__ = ("kind", "sha256", "args", "label")
+    __slots__ = ("kind", "sha256", "args", "label", "symbol", "deadline_us", "check", "uniform_args")
     KIND_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
     ARGS_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
+    SYMBOL_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_US_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
+    UNIFORM_ARGS_FIELD_NUMBER: _ClassVar[int]
     kind: ModuleKind
     sha256: str
     args: _containers.RepeatedCompositeFieldContainer[TensorSpec]
     label: str
-    def __init__(self, kind: _Optional[_Union[ModuleKind, str]] = ..., sha256: _Optional[str] = ..., args: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., label: _Optional[str] = ...) -> None: ...
+    symbol: str
+    deadline_us: float
+    check: bool
+    uniform_args: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, kind: _Optional[_Union[ModuleKind, str]] = ..., sha256: _Optional[str] = ..., args: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., label: _Optional[str] = ..., symbol: _Optional[str] = ..., deadline_us: _Optional[float] = ..., check: bool = ..., uniform_args: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Measurement(_message.Message):
-    __slots__ = ("label", "wall_us", "cpu_us", "verdict", "verdict_reason", "error", "environment", "delay_us", "blocks")
+    __slots__ = ("label", "wall_us", "cpu_us", "verdict", "verdict_reason", "error", "environment", "delay_us", "blocks", "sums")
     class EnvironmentEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +95,7 @@ class Measurement(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     DELAY_US_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    SUMS_FIELD_NUMBER: _ClassVar[int]
     label: str
     wall_us: _containers.RepeatedScalarFieldContainer[float]
     cpu_us: _containers.RepeatedScalarFieldContainer[float]
@@ -96,4 +105,5 @@ class Measurement(_message.Message):
     environment: _containers.ScalarMap[str, str]
     delay_us: _containers.RepeatedScalarFieldContainer[float]
     blocks: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, label: _Optional[str] = ..., wall_us: _Optional[_Iterable[float]] = ..., cpu_us: _Optional[_Iterable[float]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., verdict_reason: _Optional[str] = ..., error: _Optional[str] = ..., environment: _Optional[_Mapping[str, str]] = ..., delay_us: _Optional[_Iterable[float]] = ..., blocks: _Optional[_Iterable[int]] = ...) -> None: ...
+    sums: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, label: _Optional[str] = ..., wall_us: _Optional[_Iterable[float]] = ..., cpu_us: _Optional[_Iterable[float]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., verdict_reason: _Optional[str] = ..., error: _Optional[str] = ..., environment: _Optional[_Mapping[str, str]] = ..., delay_us: _Optional[_Iterable[float]] = ..., blocks: _Optional[_Iterable[int]] = ..., sums: _Optional[_Iterable[float]] = ...) -> None: ...
