@@ -15,13 +15,30 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from tailorbird.compile.base import CompileTarget
 from tailorbird.compile.tvm.target import linker
 from tailorbird.errors import CompileError
 
 _START_SECONDS = 120.0
+
+
+class Compiler(Protocol):
+    """One worker, wherever it runs."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        ...
+
+    def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """The reply to a request of worker.py. Raises WorkerLostError."""
+        ...
+
+    def end(self) -> None:
+        """End it, whatever it does."""
+        ...
 
 
 class Builders:
@@ -38,11 +55,15 @@ class Builders:
         self._folder = tempfile.TemporaryDirectory(prefix="tailorbird-build-")
         self.folder = Path(self._folder.name)
         self._numbers = itertools.count()
-        self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
-        self._all = [_Process(target) for _ in range(self.workers)]
+        self._idle: queue.SimpleQueue[Compiler] = queue.SimpleQueue()
+        self._all = [self.start() for _ in range(self.workers)]
         for process in self._all:
             self._idle.put(process)
         self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="builder")
+
+    def start(self) -> Compiler:
+        """A new worker: a process of this machine."""
+        return _Process(self.target)
 
     def new_file(self, suffix: str) -> Path:
         """A path no other request uses, gone when the pool closes."""
@@ -82,18 +103,18 @@ class Builders:
         process = self._idle.get()
         try:
             return process.ask(request, self._timeout_s)
-        except _WorkerLostError as lost:
+        except WorkerLostError as lost:
             process.end()
             self._all.remove(process)
-            process = _Process(self.target)
+            process = self.start()
             self._all.append(process)
             return {"error": str(lost)}
         finally:
             self._idle.put(process)
 
 
-class _WorkerLostError(Exception):
-    """The process ended, or did not answer in time."""
+class WorkerLostError(Exception):
+    """The worker ended, or did not answer in time."""
 
 
 class _Process:
@@ -123,7 +144,7 @@ class _Process:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         except OSError as error:
-            raise _WorkerLostError(f"a compile worker ended with {self._process.poll()}") from error
+            raise WorkerLostError(f"a compile worker ended with {self._process.poll()}") from error
         return json.loads(self._read(timeout_s))
 
     def end(self) -> None:
@@ -143,10 +164,10 @@ class _Process:
         while b"\n" not in self._buffer:
             ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise _WorkerLostError(f"a compile worker gave no answer in {timeout_s:g} s")
+                raise WorkerLostError(f"a compile worker gave no answer in {timeout_s:g} s")
             chunk = os.read(descriptor, 1 << 16)
             if not chunk:
-                raise _WorkerLostError(f"a compile worker ended with {self._process.wait()}")
+                raise WorkerLostError(f"a compile worker ended with {self._process.wait()}")
             self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line

@@ -26,6 +26,7 @@ ARGUMENT_TYPES = {
     "int64": "INT64",
     "int32": "INT32",
     "int8": "INT8",
+    "uint8": "UINT8",
     "bool": "BOOL",
 }
 _MOST_TIMES = 100
@@ -81,7 +82,7 @@ def _record(trial: Trial, outcome: Measurement, target: CompileTarget, batch: st
         decisions_json=draft.decisions_json if decisions is None else json.dumps(decisions),
         trace_json=trial.reply.get("trace", draft.trace_json),
         cpu_us=statistics.median(times) if outcome.ok else None,
-        run_us=_condensed(times) if outcome.ok else (),
+        run_us=condensed(times) if outcome.ok else (),
         verdict=outcome.verdict.value,
         error=outcome.error,
         environment=outcome.environment,
@@ -89,7 +90,7 @@ def _record(trial: Trial, outcome: Measurement, target: CompileTarget, batch: st
     )
 
 
-def _condensed(times: Sequence[float]) -> tuple[float, ...]:
+def condensed(times: Sequence[float]) -> tuple[float, ...]:
     """All run times; of a kernel that ran thousands of times, means of as many consecutive runs each."""
     block = -(-len(times) // _MOST_TIMES)
     return tuple(statistics.fmean(times[start : start + block]) for start in range(0, len(times), block))

@@ -91,7 +91,7 @@ def tune(
     for record in sink.records():
         if record.target == target_name(target):
             search.learn(record)
-            _keep_best(best, record, search)
+            keep_best(best, record, search)
     exact_hits = len(best)
     trials = failures = 0
     elapsed = candidate_s = 0.0
@@ -106,7 +106,7 @@ def tune(
         for record in timed(trial_list, measure, protocol, target, f"{run}/{trials}"):
             sink.add(record)
             search.learn(record)
-            _keep_best(best, record, search)
+            keep_best(best, record, search)
             trials += 1
             failures += record.cpu_us is None
         elapsed = time.perf_counter() - started
@@ -134,6 +134,19 @@ def build_rungs(modules: Sequence[Any], tuning: Tuning, builders: Builders) -> l
         request = {"do": "finish", "module": str(path), "schedules": schedules, "output": str(output)}
         jobs.append((output, builders.submit(request)))
     return [_finished(output, future.result()) for output, future in jobs]
+
+
+def begin(
+    modules: Sequence[Any], builders: Builders, sink: RecordSink, seed: int
+) -> tuple[Search, dict[str, ScheduleRecord]]:
+    """A search over the kernels of prepared modules that knows the sink's records; the best record of each kernel."""
+    search = Search(_kernels(modules, builders), _vector_unit(builders.target), seed)
+    best: dict[str, ScheduleRecord] = {}
+    for record in sink.records():
+        if record.target == target_name(builders.target):
+            search.learn(record)
+            keep_best(best, record, search)
+    return search, best
 
 
 def _finished(output: Path, reply: dict[str, Any]) -> tuple[bytes, float]:
@@ -191,7 +204,8 @@ def _trials(built: Sequence[tuple[Pick, Path, dict[str, Any]]], search: Search, 
     return trials
 
 
-def _keep_best(best: dict[str, ScheduleRecord], record: ScheduleRecord, search: Search) -> None:
+def keep_best(best: dict[str, ScheduleRecord], record: ScheduleRecord, search: Search) -> None:
+    """Take in a record of one of the search's kernels where it is the fastest of its kernel."""
     if record.cpu_us is None or record.workload not in search.kernels:
         return
     known = best.get(record.workload)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tailorbird.errors import CompileError
+from tailorbird.tune.failure import words_of
 from tailorbird.tune.space import DEFAULT_SKETCH, nearest
 
 _NICENESS = 5  # measuring on this same machine comes first
@@ -25,32 +26,32 @@ _NICENESS = 5  # measuring on this same machine comes first
 
 def main(target_json: str) -> None:
     """Serve requests until stdin closes."""
-    sys.modules["torch"] = None  # type: ignore[assignment]  # tvm_ffi would import it
     os.nice(_NICENESS)
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what TVM prints must not land among the replies
-    from tailorbird.compile.base import CompileTarget
-
-    fields = json.loads(target_json)
-    worker = _Worker(CompileTarget(**{**fields, "isa_features": tuple(fields["isa_features"])}))
+    worker = worker_of(target_json)
     _reply(replies, {"ready": True})
     for line in sys.stdin:
         request = json.loads(line)
         try:
             reply = worker.handle(request)
         except Exception as error:
-            reply = {"error": _words(error)}
+            reply = {"error": words_of(error)}
         _reply(replies, reply)
-
-
-def _words(error: Exception) -> str:
-    message = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {message[-1][:300]}"
 
 
 def _reply(stream: IO[str], reply: dict[str, Any]) -> None:
     stream.write(json.dumps(reply) + "\n")
     stream.flush()
+
+
+def worker_of(target_json: str) -> _Worker:
+    """A worker in this very process, for pools that bring processes of their own. It must not have imported torch."""
+    sys.modules["torch"] = None  # type: ignore[assignment]  # tvm_ffi would import it
+    from tailorbird.compile.base import CompileTarget
+
+    fields = json.loads(target_json)
+    return _Worker(CompileTarget(**{**fields, "isa_features": tuple(fields["isa_features"])}))
 
 
 class _Worker:
@@ -67,6 +68,7 @@ class _Worker:
             "replay": self._replay,
             "build": self._build,
             "assemble": self._assemble,
+            "library": self._library,
             "finish": self._finish,
             "object": self._object,
         }
@@ -115,13 +117,12 @@ class _Worker:
                 found = replayed(kernel, plan["mode"], plan["trace"], plan["seed"], donor)
                 results.append(dataclasses.asdict(found))
             except Exception as error:
-                results.append({"error": _words(error)})
+                results.append({"error": words_of(error)})
         return {"results": results}
 
     def _build(self, request: dict[str, Any]) -> dict[str, Any]:
         kernel = self._kernel(request["kernel"])
-        decisions = tuple(tuple(d) if isinstance(d, list) else d for d in request["decisions"])
-        return self._compiled(kernel, kernel.schedule(request["sketch"], decisions), request["output"])
+        return self._compiled(kernel, self._scheduled(kernel, request), request["output"])
 
     def _assemble(self, request: dict[str, Any]) -> dict[str, Any]:
         """Like build, from a stored trace; an empty one leaves the kernel's plain loops."""
@@ -130,6 +131,9 @@ class _Worker:
 
     def _compiled(self, kernel: Any, schedule: Any, output: str) -> dict[str, Any]:
         Path(output).write_bytes(kernel.build(schedule))
+        return self._facts(schedule)
+
+    def _facts(self, schedule: Any) -> dict[str, Any]:
         return {
             "decisions": self._tvm.decisions_of(schedule),
             "arguments": self._tvm.arguments_of(schedule),
@@ -154,6 +158,33 @@ class _Worker:
             Path(request["output"]).write_bytes(code)
             return {"arguments": self._tvm.arguments_of(schedule), "sketch": sketch, "decisions": decisions}
         raise CompileError("the kernel does not compile", why=str(failed)) from failed
+
+    def _library(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Several candidates in one library; a reply for each: what was built under which name, or why it was not."""
+        from tailorbird.tune.library import build_library, uniform_arguments
+
+        replies: dict[str, dict[str, Any]] = {}
+        schedules: dict[str, Any] = {}
+        for number, item in enumerate(request["items"]):
+            name = f"candidate_{number}"
+            try:
+                kernel = self._kernel(item["kernel"])
+                schedules[name] = self._scheduled(kernel, item)
+                facts = self._facts(schedules[name])
+                replies[name] = facts | {"symbol": name, "uniform_args": uniform_arguments(kernel.mod)}
+            except Exception as error:
+                replies[name] = {"error": words_of(error), "failure": "invalid schedule"}
+                schedules.pop(name, None)
+        if schedules:
+            library, errors = build_library(schedules, self._target)
+            Path(request["output"]).write_bytes(library)
+            replies |= {name: {"error": words, "failure": "build"} for name, words in errors.items()}
+        return {"items": list(replies.values())}
+
+    def _scheduled(self, kernel: Any, item: dict[str, Any]) -> Any:
+        if item.get("trace"):
+            return kernel.replay(item["trace"])
+        return kernel.schedule(item["sketch"], tuple(tuple(d) if isinstance(d, list) else d for d in item["decisions"]))
 
     def _finish(self, request: dict[str, Any]) -> dict[str, Any]:
         from tailorbird.compile.tvm.pipeline import finish
