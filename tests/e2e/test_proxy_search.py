@@ -100,5 +100,10 @@ def test_a_proxy_that_orders_alike_serves_and_one_that_does_not_is_adapted(board
     assert main(["devices", "srcc", "--json"]) == 0
     served = {row["target"]: row for row in json.loads(capsys.readouterr().out)["served"]}
     assert served["target"]["proxy"] == "proxy"
+    ladder = str(adapted.result.folder)
+    assert main(["devices", "drift", ladder, "--device", "target", "--json"]) == 0
+    drifted = json.loads(capsys.readouterr().out)
+    assert drifted["shift"] in {"nothing", "uniform", "kernel mix"}
+    assert all(rung["ratio"] > 0 for rung in drifted["rungs"])
     assert main(["search", str(network.result.folder), "--device", "target", "--proxy", "target", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["reason"] == "SAME_DEVICE"

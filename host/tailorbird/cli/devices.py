@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tailorbird.cli.drift import drift
 from tailorbird.cli.screen import JsonOption, Screen, Table
 from tailorbird.cli.srcc import srcc
 from tailorbird.types import Deployment, DeviceCard, Sensors
@@ -88,6 +89,7 @@ def register(app: typer.Typer) -> None:
     group.command("show")(show)
     group.command("forget")(forget)
     group.command("srcc")(srcc)
+    group.command("drift")(drift)
     app.add_typer(group, name="devices")
 
 

@@ -166,13 +166,7 @@ def _stored(timer: SubnetTimer, device: Device, lease: Lease) -> tuple[list[Samp
     if not known:
         return [], None
     watched = sentinels(known)
-    then = _timed(timer.measure(device, watched, lease=lease))
-    rounds = [_timed(timer.measure_again(device, watched, lease=lease))]
-    drift = find_drift(then, rounds[0])
-    if drift.shift is not Shift.NOTHING:
-        # One look may have met a passing disturbance; three have to agree.
-        rounds += [_timed(timer.measure_again(device, watched, lease=lease)) for _ in range(_ROUNDS - 1)]
-        drift = find_drift(then, _middle(rounds))
+    drift = confirmed_drift(timer, device, watched, lease)
     timer.note(f"{device.name}: {drift.reason}")
     if drift.shift is Shift.KERNEL_MIX:
         fresh = timer.times_us(device, watched, lease=lease, refresh=True)
@@ -180,6 +174,18 @@ def _stored(timer: SubnetTimer, device: Device, lease: Lease) -> tuple[list[Samp
     if drift.shift is Shift.UNIFORM:
         timer.rescale(device, known, drift.scale)
     return [Sample(config, us * drift.scale) for config, us in known.items()], drift
+
+
+def confirmed_drift(timer: SubnetTimer, device: Device, watched: Sequence[Config], lease: Lease) -> Drift:
+    """How subnets that were measured in this context compare with now. Raises DeviceError, LeaseError."""
+    then = _timed(timer.measure(device, watched, lease=lease))
+    rounds = [_timed(timer.measure_again(device, watched, lease=lease))]
+    drift = find_drift(then, rounds[0])
+    if drift.shift is Shift.NOTHING:
+        return drift
+    # One look may have met a passing disturbance: the middle of three counts.
+    rounds += [_timed(timer.measure_again(device, watched, lease=lease)) for _ in range(_ROUNDS - 1)]
+    return find_drift(then, _middle(rounds))
 
 
 def _timed(found: Mapping[Config, Measurement]) -> dict[Config, Timed]:

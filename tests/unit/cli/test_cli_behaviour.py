@@ -64,7 +64,8 @@ def test_help_lists_every_command(capsys):
 
 
 @pytest.mark.parametrize(
-    "command", [*COMMANDS, "devices ls", "devices add", "devices show", "devices forget", "devices srcc"]
+    "command",
+    [*COMMANDS, "devices ls", "devices add", "devices show", "devices forget", "devices srcc", "devices drift"],
 )
 def test_every_command_explains_itself_and_knows_json(capsys, command):
     assert main([*command.split(), "--help"]) == 0
