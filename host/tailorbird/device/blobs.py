@@ -20,6 +20,7 @@ _STAT_S = 10.0
 _ATTEMPTS = 5
 #: The slowest link worth waiting for: 256 KiB/s.
 _SLOWEST_BYTES_PER_S = 256 * 1024
+_RESTART_S = 30.0  # in which an agent that went away in the middle of an upload comes back: a busy board is slow
 
 #: Called with (bytes sent so far, bytes to send in all).
 Progress = Callable[[int, int], None]
@@ -41,15 +42,16 @@ def _chunks(content: bytes | Path, offset: int) -> Iterator[tuple[int, bytes]]:
             offset += len(data)
 
 
-def stat(transport: Transport, digests: list[str]) -> dict[str, BlobState]:
-    """How much of each blob the agent has. Raises DeviceError."""
+def stat(transport: Transport, digests: list[str], *, patience_s: float = 0.0) -> dict[str, BlobState]:
+    """How much of each blob the agent has; patience_s: to wait for an agent that restarts. Raises DeviceError."""
     states: dict[str, BlobState] = {}
     for start in range(0, len(digests), _STAT_PAGE):
         response = transport.call(
             "StatBlobs",
             wire.requests.StatBlobsRequest(sha256=digests[start : start + _STAT_PAGE]),
             what="cannot ask the device which blobs it has",
-            timeout_s=_STAT_S,
+            timeout_s=_STAT_S + patience_s,
+            patience_s=patience_s,
         )
         for message in response.blobs:
             state = wire.blob_state_from(message)
@@ -141,7 +143,7 @@ def upload(
         else:
             if stalled >= _ATTEMPTS:
                 raise DeviceError(what, why="the agent takes the stream but keeps nothing", reason="UPLOAD_STALLED")
-        states = stat(transport, list(blobs))
+        states = stat(transport, list(blobs), patience_s=_RESTART_S)
     return sent
 
 

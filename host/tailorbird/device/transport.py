@@ -6,6 +6,7 @@ request_id, for which the agent returns its first answer.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -44,10 +45,16 @@ class Transport:
         self._control = wire.agent_stub(self._control_channel)
         self._inference: Any = None
 
-    def call(self, method: str, request: Any, *, what: str, timeout_s: float, retry: bool = True) -> Any:
-        """One unary call of AgentService within timeout_s, retries included. Raises DeviceError."""
+    def call(
+        self, method: str, request: Any, *, what: str, timeout_s: float, retry: bool = True, patience_s: float = 0.0
+    ) -> Any:
+        """One unary call of AgentService within timeout_s, retries included. Raises DeviceError.
+
+        patience_s: how long an agent that is starting again is waited for, at least the usual two seconds.
+        """
         end = time.monotonic() + timeout_s
-        for pause in (*_PAUSES_S, None) if retry else (None,):
+        more = max(0, math.ceil((patience_s - sum(_PAUSES_S)) / _PAUSES_S[-1]))
+        for pause in (*_PAUSES_S, *more * _PAUSES_S[-1:], None) if retry else (None,):
             try:
                 return getattr(self._control, method)(request, timeout=max(end - time.monotonic(), 0.001))
             except grpc.RpcError as error:
