@@ -184,13 +184,14 @@ def _report(outcome: Outcome, options: argparse.Namespace, asked: list[Case], wo
     suite = [case for net in nets for case in _cases(options, net, work, suite=True)]
     cases = {case.name: case for case in (*suite, *asked)}
     found: dict[str, Any] = {}
+    stages = 0.0
     for name, case in cases.items():
-        if original.known(case) is None and training.known(case) is None:
-            continue
-        found[name], rows = figures.of_case(case)
-        outcome.rows += rows
+        if original.known(case) is not None or training.known(case) is not None:
+            found[name], rows = figures.of_case(case)
+            outcome.rows += rows
+        if case in suite:
+            stages = sum(record.wall_seconds for record in work.used.values())
     used = list(work.used.values())
-    stages = sum(record.wall_seconds for record in used)
     if any(record.code != code_version()[:12] for record in used):
         sys.stderr.write("some stages were run by another version of the package: begin with a fresh --work folder\n")
     outcome.figures |= {

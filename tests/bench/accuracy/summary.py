@@ -50,8 +50,8 @@ def summary(outcome: Outcome) -> str:
 def _training(console: Console, found: Found) -> None:
     if trained := found["training"]:
         console.print(
-            f"  {trained['steps']} steps, {trained['images']:,} images in {trained['cpu_clock_seconds']:.0f} s on the "
-            f"CPU clock, {trained['wall_seconds']:.0f} s of wall time, {trained['torch_threads']} threads"
+            f"  {trained['steps']} steps, {trained['images']:,} images in {trained['seconds']:.0f} s, "
+            f"{trained['torch_threads']} threads"
         )
     if full := found["full"]:
         words = ", ".join(f"{full[word]:.2%} {word}" for word in ("before", "after") if word in full)
