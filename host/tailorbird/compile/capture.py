@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from tailorbird.compile.fold import fold_batch_norm
+from tailorbird.compile.fusion import activation_name
 from tailorbird.compile.node import functional_twin, is_mutating, is_view
 from tailorbird.errors import CompileError, ModelError
 from tailorbird.types import TensorSpec
@@ -75,7 +76,7 @@ def capture(subnet: nn.Module, example_inputs: Sequence[torch.Tensor]) -> Networ
             fix="make it a module that torch.export.export accepts: no data-dependent Python control flow",
         ) from error
     with torch.no_grad():
-        program = fold_batch_norm(_functional(program))
+        program = _drop_repeated_rectifiers(fold_batch_norm(_functional(program)))
     inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
     outputs = next(iter(reversed(program.graph.nodes))).args[0]
     assert isinstance(outputs, (tuple, list))
@@ -123,6 +124,20 @@ def _functional(program: ExportedProgram) -> ExportedProgram:
             return program.run_decompositions({})
     for node in mutating:
         node.target = functional_twin(node)
+    program.graph_module.recompile()
+    return program
+
+
+def _drop_repeated_rectifiers(program: ExportedProgram) -> ExportedProgram:
+    """relu(relu(x)) is relu(x): what a skipped residual block leaves behind the block before it."""
+    for node in list(program.graph.nodes):
+        if node.op != "call_function" or activation_name(node) != "relu":
+            continue
+        before = node.args[0]
+        is_result = any(user.op == "output" for user in node.users)
+        if isinstance(before, fx.Node) and activation_name(before) in {"relu", "relu6"} and not is_result:
+            node.replace_all_uses_with(before)
+            program.graph.erase_node(node)
     program.graph_module.recompile()
     return program
 

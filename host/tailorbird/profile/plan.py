@@ -66,8 +66,7 @@ def plan_kernels(
     if found is not None:
         occurrences, subnets, entries = found[0], 0, found[1]
     else:
-        if samples is None:
-            samples = _QUICK_SAMPLES if isinstance(kernels_of, KernelTemplate) else _SLOW_SAMPLES
+        samples = _samples_of(kernels_of) if samples is None else samples
         (occurrences, subnets), entries = _sampled(space, kernels_of, samples, seed), 0
     corners = _corners(occurrences)
     ranked = sorted(occurrences, key=lambda spec: (spec not in corners, -occurrences[spec], _shuffled(spec)))
@@ -75,12 +74,14 @@ def plan_kernels(
 
 
 def covering_subnets(
-    space: SearchSpace, kernels_of: KernelsOf, wanted: Collection[Kernel], *, pool: int = 1000, seed: int = 0
+    space: SearchSpace, kernels_of: KernelsOf, wanted: Collection[Kernel], *, pool: int | None = None, seed: int = 0
 ) -> tuple[Config, ...]:
     """Few subnets that have all the wanted kernels between them, for runtimes that make kernels from whole networks.
 
-    Greedy set cover over `pool` random subnets; kernels that none of them has are left out.
+    Greedy set cover over `pool` random subnets (as many as plan_kernels looks at); kernels that none of them has are
+    left out.
     """
+    pool = _samples_of(kernels_of) if pool is None else pool
     open_ = set(wanted)
     offers = {config: open_.intersection(kernels_of(config)) for config in _subnets(space, pool, seed)}
     chosen: list[Config] = []
@@ -114,6 +115,10 @@ def _sampled(space: SearchSpace, kernels_of: KernelsOf, samples: int, seed: int)
         occurrences.update(set(kernels_of(config)))
         subnets += 1
     return {spec: float(count) for spec, count in occurrences.items()}, subnets
+
+
+def _samples_of(kernels_of: KernelsOf) -> int:
+    return _QUICK_SAMPLES if isinstance(kernels_of, KernelTemplate) else _SLOW_SAMPLES
 
 
 def _subnets(space: SearchSpace, samples: int, seed: int) -> Iterator[Config]:

@@ -96,3 +96,16 @@ def test_a_batch_norm_that_two_calls_share_is_refused_with_the_fix() -> None:
 
     with pytest.raises(CompileError, match="shares its running statistics"):
         capture(settled(Shared()), (noise(1, 2, 3, 3),))
+
+
+def test_a_rectifier_of_a_rectified_value_is_dropped_and_others_are_kept() -> None:
+    class Twice(nn.Module):
+        def forward(self, x):
+            y = torch.relu(torch.relu(x))
+            return torch.relu(nn.functional.relu6(y) - 1) + torch.relu(y - 2)
+
+    network = capture(Twice(), (torch.randn(1, 4),))
+    names = [str(node.target) for node in network.graph.nodes if node.op == "call_function"]
+    assert names.count("aten.relu.default") == 3
+    x = 3 * torch.randn(1, 4)
+    assert torch.equal(network.program.module()(x), Twice()(x))
