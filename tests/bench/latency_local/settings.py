@@ -134,6 +134,6 @@ QUICK = Suite(
     (*(("resnet20", name) for name in _FIVE), *(("mobilenet", name) for name in ("litert", "litert 2 threads"))),
     pool=40,
     held_out=100,
-    tune_s=45.0,
+    tune_s=60.0,
 )
 FULL = Suite("full", tuple((net, name) for net in NETWORKS for name in CONTEXTS), pool=100, held_out=150, tune_s=300.0)

@@ -75,12 +75,12 @@ class Subjects:
         return f"bench {self.network.name} {self.network.pixels}"
 
     def subnets(self, count: int, first_seed: int) -> list[Config]:
-        """Distinct random subnets."""
+        """Distinct random subnets; fewer where the space is small."""
         found: dict[Config, None] = {}
-        seed = first_seed
-        while len(found) < count:
+        for seed in range(first_seed, first_seed + 50 * count):
             found.setdefault(self.net.space.sample(seed))
-            seed += 1
+            if len(found) == count:
+                break
         return list(found)
 
     @functools.cached_property
