@@ -10,25 +10,24 @@ from torch import nn
 from torch.nn import functional
 
 from tailorbird.cache import StageResult
-from tailorbird.demo.model import make
 from tailorbird.flow.data import Splits
 from tailorbird.flow.network import load_weights
 from tailorbird.flow.source import Source, source_sha256
 from tailorbird.flow.workspace import Note, Workspace, silent
 
-SOURCE = "tailorbird.demo.model:make"
 _BATCH = 24
 _PEAK_RATE = 5e-3
 _WARM_UP = 0.15
 
 
 def train_base(
-    workspace: Workspace, splits: Splits, *, steps: int, note: Note = silent
+    workspace: Workspace, splits: Splits, *, source: Source, steps: int, note: Note = silent
 ) -> tuple[nn.Module, StageResult]:
-    """A trained network in eval mode, from the cache when it was trained before."""
+    """A trained network of this source in eval mode, from the cache when it was trained before."""
     seed = workspace.settings.seed
     inputs = {
-        "source": source_sha256(Source.parse(SOURCE)),
+        "source": source_sha256(source),
+        "factory": str(source),
         "trainer": source_sha256(Source.parse("tailorbird.demo.base:train_base")),
         "data": splits.sha256(),
         "steps": steps,
@@ -38,22 +37,22 @@ def train_base(
     def build(folder: Path) -> None:
         from safetensors.torch import save_file
 
-        net = _train(splits, steps, seed, note)
+        net = _train(source, splits, steps, seed, note)
         save_file(
             {name: value.contiguous() for name, value in net.state_dict().items()}, str(folder / "weights.safetensors")
         )
 
     result = workspace.cache.run("base", inputs, build)
-    net = make()
+    net = source.load()()
     load_weights(net, result.folder / "weights.safetensors")
     return net.eval(), result
 
 
-def _train(splits: Splits, steps: int, seed: int, note: Note) -> nn.Module:
+def _train(source: Source, splits: Splits, steps: int, seed: int, note: Note) -> nn.Module:
     images, labels = splits.train
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = make().train()
+        net = source.load()().train()
     pick = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(net.parameters(), lr=_PEAK_RATE, weight_decay=0.01)
     for step in range(steps):

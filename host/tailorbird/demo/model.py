@@ -61,3 +61,8 @@ class ResidualNet(nn.Module):
 def make() -> nn.Module:
     """A freshly initialised network."""
     return ResidualNet()
+
+
+def make_wide() -> nn.Module:
+    """The same, three times as much to compute: for processors on which the other takes well under a millisecond."""
+    return ResidualNet(widths=(32, 72, 132))

@@ -16,8 +16,9 @@ from torch import nn
 
 from tailorbird.demo import data as demo_data
 from tailorbird.demo import resnet20
-from tailorbird.demo.base import SOURCE, accuracy_of, train_base
+from tailorbird.demo.base import accuracy_of, train_base
 from tailorbird.demo.plan import DemoPlan
+from tailorbird.demo.size import fitting_source
 from tailorbird.demo.traffic import BurnerSchedule
 from tailorbird.device import Device
 from tailorbird.errors import MissingFileError, TailorbirdError
@@ -99,7 +100,8 @@ class Demo:
         with self._stage("train", "Train the base network") as stage:
             if self.model == "digits":
                 splits = demo_data.digits(seed=self.workspace.settings.seed)
-                net, result = train_base(self.workspace, splits, steps=self.plan.base_steps, note=note)
+                source = fitting_source(self.workspace)
+                net, result = train_base(self.workspace, splits, source=source, steps=self.plan.base_steps, note=note)
                 stage.cached = result.hit
             else:
                 if self._data is None:
@@ -119,7 +121,8 @@ class Demo:
     def make_elastic(self, net: nn.Module, splits: Splits) -> Network:
         """2. tb.elastic."""
         with self._stage("supernet", "Make it elastic") as stage:
-            source = Source.parse(SOURCE if self.model == "digits" else "tailorbird.demo.resnet20:make")
+            digits = self.model == "digits"
+            source = fitting_source(self.workspace) if digits else Source.parse("tailorbird.demo.resnet20:make")
             example = InputSpec((1, *splits.train[0].shape[1:]))
             network = build_supernet(self.workspace, source, [example], model=net)
             stage.cached = network.result.hit

@@ -17,7 +17,7 @@ def run(built: Built, batches: Sequence[Sequence[np.ndarray]]) -> list[list[np.n
     from ai_edge_litert.interpreter import Interpreter
 
     outputs = []
-    with _without_chatter():
+    with without_chatter():
         interpreter = Interpreter(model_content=built.module, num_threads=built.target.threads)
         signature = interpreter.get_signature_runner()
         for batch in batches:
@@ -27,7 +27,7 @@ def run(built: Built, batches: Sequence[Sequence[np.ndarray]]) -> list[list[np.n
 
 
 @contextlib.contextmanager
-def _without_chatter() -> Iterator[None]:
+def without_chatter() -> Iterator[None]:
     """Keep LiteRT's INFO lines off the user's terminal: it writes to descriptor 2 and has no switch for it."""
     saved = os.dup(2)
     with tempfile.TemporaryFile() as heard:
