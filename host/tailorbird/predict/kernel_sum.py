@@ -4,7 +4,8 @@
 
 A kernel timed alone pays a call of the runtime of its own and finds its data in the cache; in a subnet all kernels
 share one call, with colder caches. Where the fusion probes told what a module of its own costs, that is taken off each
-kernel first. The three numbers, of which call alone may be negative, are fitted on a few whole subnets.
+kernel first. A few whole subnets then tell which of the three numbers are needed, and fit them; call alone may be
+negative.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import nnls  # type: ignore[import-untyped, unused-ignore]
 
 from tailorbird.predict.base import PredictionError, Sample
@@ -22,10 +24,13 @@ from tailorbird.types import Config, Kernel
 
 #: No subnet takes less than this share of its kernels' scaled time, however far it lies from the calibration's.
 _FLOOR = 0.2
-#: Samples from which the cost of a call can be told from the scale.
-_MIN_FOR_CALL = 5
+#: What may be fitted, the simplest first. Each takes a sample more than it has numbers, two where they are several.
+_FORMS = ((), ("scale",), ("scale", "offset"), ("scale", "call"), ("scale", "offset", "call"))
+_TOLERANCE = 0.1
 #: Share of its time alone that a kernel takes at least within a network.
 _LEAST = 0.1
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +125,37 @@ class KernelSum:
         if not samples:
             raise ValueError("no measured subnets to calibrate on")
         sums, kernels = np.array([self._sum(sample.config) for sample in samples]).T
-        times = np.array([sample.cpu_us for sample in samples])
-        if len(samples) == 1:
-            return Calibration(float(times[0] / sums[0]))
-        # Rows are divided by the measured time: what counts is the relative error, also of small subnets.
-        columns = [sums / times, 1 / times]
-        if len(samples) >= _MIN_FOR_CALL:
-            columns += [kernels / times, -kernels / times]
-        scale, offset, more, less = (*nnls(np.stack(columns, axis=1), np.ones(len(samples)))[0], 0.0, 0.0)[:4]
-        return Calibration(float(scale), float(more - less), float(offset))
+        return _calibrate(sums, kernels, np.array([sample.cpu_us for sample in samples]))
+
+
+def _calibrate(sums: Array, kernels: Array, times: Array) -> Calibration:
+    """The simplest form whose error, each sample left out in turn, is within a tenth of the best form's.
+
+    Three numbers fitted to five samples follow their noise; where kernels add up as they are, none is needed.
+    """
+    if len(times) == 1:
+        return Calibration(float(times[0] / sums[0]))
+    forms = [form for form in _FORMS if len(form) + (len(form) > 1) < len(times)]
+    errors = []
+    for form in forms:
+        found = []
+        for out in range(len(times)):
+            others = np.arange(len(times)) != out
+            fitted = _fit_form(form, sums[others], kernels[others], times[others])
+            found.append(abs(fitted.apply(float(sums[out]), int(kernels[out])) / times[out] - 1))
+        errors.append(float(np.mean(found)))
+    good_enough = (1 + _TOLERANCE) * min(errors)
+    form = next(form for form, error in zip(forms, errors, strict=True) if error <= good_enough)
+    return _fit_form(form, sums, kernels, times)
+
+
+def _fit_form(form: Sequence[str], sums: Array, kernels: Array, times: Array) -> Calibration:
+    """Non-negative least squares on relative errors (rows divided by the time): small subnets count as large ones."""
+    if not form:
+        return Calibration()
+    columns = {"scale": [sums / times], "offset": [1 / times], "call": [kernels / times, -kernels / times]}
+    matrix = np.stack([column for name in form for column in columns[name]], axis=1)
+    values = iter(nnls(matrix, np.ones(len(times)))[0])
+    fitted = {name: [next(values) for _ in columns[name]] for name in form}
+    more, less = fitted.get("call", [0.0, 0.0])
+    return Calibration(float(fitted["scale"][0]), float(more - less), float(fitted.get("offset", [0.0])[0]))

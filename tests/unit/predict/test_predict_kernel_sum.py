@@ -151,3 +151,15 @@ def test_the_error_of_interpolating_is_that_of_kernels_held_out(bump: float):
 
 def test_a_handful_of_kernels_has_no_interpolation_error():
     assert interpolation_error({conv(8, 8): 1.0}) is None
+
+
+def test_few_noisy_samples_are_not_followed_into_corrections_that_are_not_there():
+    noise = [0.03, -0.03, 0.02, -0.02, 0.03]
+    samples = [
+        Sample(config, sum(map(alone_us, chain(config))) * (1 + share))
+        for config, share in zip(SUBNETS, noise, strict=False)
+    ]
+    calibration = KernelSum(FULL_TABLE, chain).calibrated(samples).calibration
+    assert calibration.scale == pytest.approx(1, abs=0.05)
+    assert calibration.call_us == 0
+    assert calibration.offset_us == 0
