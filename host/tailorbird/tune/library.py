@@ -10,6 +10,7 @@ from tailorbird.compile.tvm.api import tvm
 from tailorbird.compile.tvm.pipeline import export
 from tailorbird.compile.tvm.target import linker, tvm_target
 from tailorbird.tune.failure import words_of
+from tailorbird.tune.kernels import Kernel
 
 
 def build_library(schedules: Mapping[str, Any], target: CompileTarget) -> tuple[bytes, dict[str, str]]:
@@ -44,8 +45,7 @@ def uniform_arguments(mod: Any) -> list[int]:
 
 
 def _function(schedule: Any, name: str) -> Any:
-    stripped = tvm.s_tir.transform.RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(schedule.mod)
-    return stripped["main"].with_attr("global_symbol", name)
+    return Kernel.stripped(schedule)["main"].with_attr("global_symbol", name)
 
 
 def _linked(functions: Mapping[str, Any], machine: Any, link: str) -> bytes:
