@@ -34,6 +34,16 @@ class AlertSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CalmAlertSettings(AlertSettings):
+    """ALERT as one would tune it against flapping: less process noise, and hysteresis on the way up."""
+
+    measurement_noise: float = 0.05
+    process_noise: float = 0.01
+    hysteresis: float = 0.005
+    dwell: int = 8
+
+
+@dataclass(frozen=True, slots=True)
 class _Slowdown:
     """P(on time) under xi ~ N(mean, variance), and where the old rung of a switch would be better again."""
 
@@ -60,8 +70,8 @@ class _Slowdown:
 class Alert(LadderPolicy):
     """One slowdown factor for everything that makes requests late."""
 
-    def __init__(self, ladder: Ladder, settings: AlertSettings | None = None) -> None:
-        super().__init__("alert", ladder)
+    def __init__(self, ladder: Ladder, settings: AlertSettings | None = None, name: str = "alert") -> None:
+        super().__init__(name, ladder)
         self._settings = settings or AlertSettings()
         self._mean = 1.0
         self._variance = 0.1
@@ -91,6 +101,7 @@ class Alert(LadderPolicy):
             if self._since < settings.dwell or expected[best] - expected[held] <= settings.hysteresis:
                 best = held
         self._since += 1
+        self.best_chance = chances[0]
         if best == held:
             return self._steady[held]
         self._since = 1

@@ -38,6 +38,11 @@ class Policy(Protocol):
         """The rung the policy holds; before the first decision the largest."""
         ...
 
+    @property
+    def best_chance(self) -> float | None:
+        """Chance that the smallest rung is on time, at the last decision; None where the policy has no such notion."""
+        ...
+
     def choose(
         self,
         deadline_us: float,
@@ -65,6 +70,7 @@ class LadderPolicy:
         self.name = name
         self.ladder: tuple[RungProfile, ...] = make_ladder(ladder)
         self.current = len(self.ladder) - 1
+        self.best_chance: float | None = None
         self._steady = tuple(Decision(index) for index in range(len(self.ladder)))
         self._capped: tuple[int, Cause] | None = None
 

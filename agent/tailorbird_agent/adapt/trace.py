@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from tailorbird_agent.adapt.ladder import Ladder, RungProfile, make_ladder
@@ -13,7 +14,7 @@ SCHEMA = "tailorbird.trace/1"
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """wall_us and cpu_us: (slots, rungs), columns in the ladder's order; at_s: (slots,)."""
+    """wall_us and cpu_us: (slots, rungs), columns in the ladder's order; at_s: (slots,), when the requests arrive."""
 
     ladder: Ladder
     period_s: float
@@ -26,6 +27,8 @@ class Trace:
             raise ValueError("a trace needs at least one row")
         if not len(self.at_s) == len(self.wall_us) == len(self.cpu_us):
             raise ValueError("a trace needs one time, one row of wall times and one of CPU times per slot")
+        if any(later < earlier for earlier, later in pairwise(self.at_s)):
+            raise ValueError("the times of a trace go back")
         for slot, rows in enumerate(zip(self.wall_us, self.cpu_us, strict=True)):
             for row in rows:
                 if len(row) != len(self.ladder):
@@ -43,8 +46,9 @@ def parse_trace(document: Mapping[str, Any]) -> Trace:
     Raises:
         ValueError: another schema, a field that is missing or of the wrong type, or rows that do not fit the variants.
     """
-    if document.get("schema") != SCHEMA:
-        raise ValueError(f"trace schema is {document.get('schema')!r}, not {SCHEMA!r}")
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise ValueError(f"trace schema is {schema!r}, not {SCHEMA!r}")
     try:
         variants = [
             RungProfile(str(each["name"]), float(each["accuracy"]), float(each["cpu_ms"]) * 1e3)
@@ -70,13 +74,19 @@ def trace_document(trace: Trace) -> dict[str, Any]:
         "schema": SCHEMA,
         "period_s": trace.period_s,
         "variants": [
-            {"name": rung.name, "accuracy": rung.accuracy, "cpu_ms": rung.cpu_us / 1e3} for rung in trace.ladder
+            {"name": rung.name, "accuracy": rung.accuracy, "cpu_ms": _milliseconds(rung.cpu_us)}
+            for rung in trace.ladder
         ],
         "rows": [
-            {"t_s": at_s, "wall_ms": [each / 1e3 for each in wall], "cpu_ms": [each / 1e3 for each in cpu]}
+            {"t_s": round(at_s, 5), "wall_ms": list(map(_milliseconds, wall)), "cpu_ms": list(map(_milliseconds, cpu))}
             for at_s, wall, cpu in zip(trace.at_s, trace.wall_us, trace.cpu_us, strict=True)
         ],
     }
+
+
+def _milliseconds(time_us: float) -> float:
+    """Rounded to 0.1 us, which is more than a clock read costs."""
+    return round(time_us / 1e3, 4)
 
 
 def _microseconds(row_ms: Sequence[float], order: Sequence[int]) -> tuple[float, ...]:

@@ -2,7 +2,8 @@
 
 A single slowdown factor is the wrong model on a shared CPU: heat, clock and memory bandwidth multiply a request's time,
 other processes add to it. The two are told apart by the request's on-CPU time, and each predicts differently for a
-larger rung. See `conditions` for the model, `waits` for the second channel, `counterfactual` for the explanations.
+larger rung. See `conditions` for the model, `waits` for the second channel, `incumbent` for the bar that moves have to
+pass, `counterfactual` for the explanations.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 from tailorbird_agent.adapt.conditions import Conditions
 from tailorbird_agent.adapt.counterfactual import TwoChannelOutlook
+from tailorbird_agent.adapt.incumbent import Incumbent
 from tailorbird_agent.adapt.ladder import Ladder
 from tailorbird_agent.adapt.policy import Decision, LadderPolicy
 from tailorbird_agent.adapt.queues import Queues
@@ -34,6 +36,9 @@ class TwoChannelSettings:
     probe: int = 16  # requests within which a miss makes an up-move a failed one
     wait_floor_us: float = 150.0  # shorter waits are interrupts and timer noise
     spread_floor: float = 0.04  # relative spread of on-CPU time that is always reckoned with
+    incumbent_half_life: float = 512.0  # of the memory for which rung would have done best
+    leave: float = 2.0  # times `gain` to leave that rung
+    rejoin: float = 0.5  # times `gain` to go back to it
 
 
 class TwoChannel(LadderPolicy):
@@ -49,6 +54,8 @@ class TwoChannel(LadderPolicy):
         self._since = 10**9
         self._dwell = self._settings.dwell
         self._probing = 0
+        self._incumbent = Incumbent(self.ladder, self._settings.incumbent_half_life)
+        self._surprise = 0.0
         self._before = self._conditions()
         self._deadline_before_us: float | None = None
 
@@ -102,11 +109,13 @@ class TwoChannel(LadderPolicy):
         expected = [rung.accuracy * chance for rung, chance in zip(self.ladder, chances, strict=False)]
         best = max(range(top + 1), key=expected.__getitem__)
         held = min(self.current, top)
-        threshold = self._settings.gain
+        self.best_chance = chances[0]
         target = held
-        if expected[best] <= threshold:
+        if expected[best] <= self._settings.gain:
             target = 0  # nothing will be on time; the smallest rung catches up first
-        elif expected[best] - expected[held] > threshold and (best < held or self._since >= self._dwell):
+        elif expected[best] - expected[held] > self._threshold(held, best, top) and (
+            best < held or self._since >= self._dwell
+        ):
             target = best
         self._since += 1
         if target == self.current:
@@ -114,16 +123,28 @@ class TwoChannel(LadderPolicy):
         switch = self._move(target, top, seen, chances, expected, deadline_us, now_s, cap_cause)
         return Decision(target, switch)
 
+    def _threshold(self, held: int, target: int, top: int) -> float:
+        """The gain that a move between two rungs must win: more to leave the incumbent, less to go back to it."""
+        settings, incumbent = self._settings, self._incumbent.best(top)
+        return settings.gain * (
+            settings.rejoin if target == incumbent else settings.leave if held == incumbent else 1.0
+        )
+
     def observe(self, rung: int, wall_us: float, cpu_us: float, deadline_us: float, now_s: float) -> None:  # noqa: ARG002
         """Update both channels, and judge the last up-move."""
         settings = self._settings
         off = cpu_us / self.ladder[rung].cpu_us - self._speed
-        # A large step is followed faster than noise; its size counts at most half in the spread.
-        weight = 0.35 if abs(off) > 3.0 * settings.spread_floor * self._speed else 0.2
+        surprise = off if abs(off) > 3.0 * settings.spread_floor * self._speed else 0.0
+        # A large step is followed faster than noise, and faster still when two in a row agree on its direction; its
+        # size counts at most half in the spread.
+        weight = 0.7 if surprise * self._surprise > 0.0 else 0.35 if surprise else 0.2
+        self._surprise = surprise
         self._speed += weight * off
         self._spread += 0.1 * (min(abs(off) / self._speed, 0.5) - self._spread)
-        wait_us = wall_us - cpu_us
-        self._waits.add(cpu_us, wait_us if wait_us > settings.wait_floor_us else None)
+        wait_us = wall_us - cpu_us if wall_us - cpu_us > settings.wait_floor_us else 0.0
+        # By the waits known before this one: it must not explain itself.
+        self._incumbent.note(rung, cpu_us, wait_us, deadline_us, self._waits.rate_per_us, self._waits.sums)
+        self._waits.add(cpu_us, wait_us or None)
         # A detour says nothing about the rung moved up to.
         if self._probing and rung == self.current:
             self._probing -= 1
@@ -156,6 +177,7 @@ class TwoChannel(LadderPolicy):
         outlook = TwoChannelOutlook(seen, deadline_us, old, new, self._settings.gain, Cause.DEADLINE)
         channel = outlook.attribute(before, deadline_before_us)
         cause = self._cause(target, top, cap_cause, channel)
+        back = self._threshold(target, source, len(self.ladder) - 1)
         others = [index for index in range(top + 1) if index != target]
         runner_up = max(others, key=expected.__getitem__) if others else None
         p_from = chances[source] if source <= top else seen.p_on_time(old.cpu_us, deadline_us)
@@ -181,5 +203,5 @@ class TwoChannel(LadderPolicy):
             runner_up=runner_up,
             runner_up_name=None if runner_up is None else self.ladder[runner_up].name,
             runner_up_utility=None if runner_up is None else expected[runner_up],
-            outlook=TwoChannelOutlook(seen, deadline_us, old, new, self._settings.gain, channel),
+            outlook=TwoChannelOutlook(seen, deadline_us, old, new, back, channel),
         )

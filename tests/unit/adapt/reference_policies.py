@@ -9,7 +9,7 @@ def normal_cdf(x):
 
 
 class ReferenceTwoChannel:
-    """The two-channel policy with the constants that the published comparison was made with."""
+    """The two-channel policy with its default constants."""
 
     def __init__(self, ladder):
         self.acc = [rung.accuracy for rung in ladder]
@@ -17,11 +17,30 @@ class ReferenceTwoChannel:
         self.cur, self.since, self.dwell, self.probe = len(ladder) - 1, 10**9, 6, 0
         self.speed, self.spread = 1.0, 0.03
         self.hits = self.fast_hits = self.cpu = self.fast_cpu = 0.0
-        self.waits = []
+        self.waits, self.earned, self.answered, self.before = [], [0.0] * len(ladder), 0, 0.0
+
+    def would_have_earned(self, rung, wall, cpu, deadline):
+        speed, wait, rate = cpu / self.ms[rung], wall - cpu if wall - cpu > 0.15 else 0.0, self.rate()
+        self.answered += 1
+        weight = max(1 - 0.5 ** (1 / 512), 1 / self.answered)
+        for i, ms in enumerate(self.ms):
+            slack = deadline - speed * ms
+            p = slack >= 0
+            if wait:
+                share = min(1.0, ms / self.ms[rung])
+                p = (1 - share) * p + share * (slack >= wait)
+            if ms > self.ms[rung] and p:
+                short = [each for each in self.waits if each <= slack - wait]
+                meets_another = 1 - math.exp(-rate * speed * (ms - self.ms[rung]))
+                p *= 1 - meets_another * (1 - (len(short) / len(self.waits) if self.waits else 0))
+            self.earned[i] = (1 - weight) * self.earned[i] + weight * self.acc[i] * p
 
     def observe(self, rung, wall, cpu, deadline):
+        self.would_have_earned(rung, wall, cpu, deadline)
         off = cpu / self.ms[rung] - self.speed
-        self.speed += (0.35 if abs(off) > 3 * 0.04 * self.speed else 0.2) * off
+        large = off if abs(off) > 3 * 0.04 * self.speed else 0.0
+        self.speed += (0.2 if not large else 0.7 if large * self.before > 0 else 0.35) * off
+        self.before = large
         self.spread += 0.1 * (min(abs(off) / self.speed, 0.5) - self.spread)
         slow, fast = 0.5 ** (1 / 64), 0.5 ** (1 / 8)
         self.hits, self.cpu = self.hits * slow, self.cpu * slow + cpu
@@ -36,9 +55,12 @@ class ReferenceTwoChannel:
             elif self.probe == 0:
                 self.dwell = max(6, self.dwell // 2)
 
-    def choose(self, deadline):
+    def rate(self):
         slow = (self.hits + 0.02 + 0.5 * math.sqrt(self.hits)) / (self.cpu + 2.0)
         fast = (self.fast_hits + 0.02) / (self.fast_cpu + 2.0)
+        return max(slow, 0.6 * fast)
+
+    def choose(self, deadline):
         w, n = self.waits, len(self.waits)
         two = sorted(w[i] + w[(7 * i + 3) % n] for i in range(n))
         three = sorted(w[i] + w[(7 * i + 3) % n] + w[(11 * i + 5) % n] for i in range(n))
@@ -47,7 +69,7 @@ class ReferenceTwoChannel:
             run = self.speed * ms
             slack = deadline - run
             p = normal_cdf(slack / (max(self.spread, 0.04) * run))
-            r = max(slow, 0.6 * fast) * run
+            r = self.rate() * run
             if slack <= 0:
                 p *= min(0.5, math.exp(-r))
             elif n:
@@ -56,9 +78,11 @@ class ReferenceTwoChannel:
             utility.append(acc * p)
         best = max(range(len(utility)), key=utility.__getitem__)
         old = self.cur
+        incumbent = max(range(len(utility)), key=self.earned.__getitem__) if self.answered else None
+        gain = 0.002 if best == incumbent else 0.008 if old == incumbent else 0.004
         if utility[best] <= 0.004:
             self.cur = 0
-        elif utility[best] - utility[old] > 0.004 and (best < old or self.since >= self.dwell):
+        elif utility[best] - utility[old] > gain and (best < old or self.since >= self.dwell):
             self.cur = best
         if self.cur != old:
             self.since, self.probe = 0, 16 if self.cur > old else 0

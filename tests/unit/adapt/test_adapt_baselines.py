@@ -45,6 +45,33 @@ def test_alert_with_hysteresis_switches_less():
     assert moves(hysteresis=0.005, dwell=8) < moves()
 
 
+def test_alert_as_tuned_against_flapping_flaps_less_than_as_published():
+    def moves(name):
+        policy = make_policy(name, LADDER)
+        return sum(len(serve(policy, 3, wait_us=7000.0 * (burst % 2))[1]) for burst in range(60))
+
+    assert moves("alert-hysteresis") < moves("alert")
+
+
+@pytest.mark.parametrize(("queued_us", "rung"), [(0.0, 4), (5400.0, 4), (5600.0, 3), (8000.0, 1), (9400.0, 0)])
+def test_slackfit_spends_the_slack_on_the_largest_rung_that_fits_by_its_profile(queued_us, rung):
+    assert make_policy("slackfit", LADDER).choose(DEADLINE_US, 4, 0.0, queued_us=queued_us).rung == rung
+
+
+def test_slackfit_trusts_its_profile_and_yields_only_to_a_cap():
+    policy = make_policy("slackfit", LADDER)
+    rungs, switches = serve(policy, 50, speed=4.0, wait_us=9000.0)
+    assert (set(rungs), switches) == ({4}, [])
+    down = policy.choose(DEADLINE_US, 2, 9.0, Cause.THERMAL)
+    assert (down.rung, down.switch.cause) == (2, Cause.THERMAL)
+
+
+def test_slackfit_tells_the_slack_that_would_take_it_back():
+    policy = make_policy("slackfit", LADDER)
+    switch = policy.choose(3000.0, 4, 0.0).switch
+    assert switch.explain() == "r4->r3 deadline 3.00 ms; would return to r4 when deadline > 4.00 ms"
+
+
 @pytest.mark.parametrize("name", POLICY_NAMES)
 def test_every_listed_policy_can_be_made_and_knows_its_name(name):
     policy = make_policy(name, LADDER)
