@@ -42,6 +42,7 @@ from tailorbird_agent.sockets import check_tcp, lock_state, prepare_folder
 from tailorbird_agent.store.blobs import Blobs
 from tailorbird_agent.store.quota import Quota
 from tailorbird_agent.uploads import Uploads
+from tailorbird_agent.worker.plan import Notice
 from tailorbird_api.agent.v1 import agent_service_pb2_grpc as api_grpc
 from tailorbird_api.inference import open_inference_pb2_grpc as oip_grpc
 
@@ -162,7 +163,7 @@ class Daemon:
         await self._inference.start()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         spawn = self._background.spawn
-        spawn(self._sensing.feed(self.models.workers, config.sensor_interval_s))
+        spawn(self._sensing.feed(self.models.workers, config.sensor_interval_s, self._tell))
         spawn(keep_watchdog_fed())
         spawn(self._tidy())
         return line
@@ -189,6 +190,9 @@ class Daemon:
         """Remove the sockets this agent made, and no other's."""
         for path in self._sockets:
             path.unlink(missing_ok=True)
+
+    def _tell(self, model: str, notice: Notice) -> None:
+        self.events.append(notice.kind, model, notice.message, notice.details)
 
     def _leased(self) -> frozenset[str]:
         lease = self._leases.current

@@ -99,6 +99,8 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
             raise _refusal(error) from None
         if answer.switch is not None:
             self._note_switch(manifest.model, answer)
+        if answer.notice is not None:
+            self._events.append(answer.notice.kind, manifest.model, answer.notice.message, answer.notice.details)
         response = oip.ModelInferResponse(
             model_name=manifest.model, model_version=_version(serving, answer.rung), id=request.id
         )

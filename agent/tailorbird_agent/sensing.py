@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from tailorbird_agent.hardware import Reading, SensorReader
 from tailorbird_agent.worker.failure import WorkerError
+from tailorbird_agent.worker.plan import Notice
 from tailorbird_agent.worker.serving import ServingWorker
 
 #: Readings younger than this answer a second question; a page with ten watchers costs as much as one.
@@ -33,13 +34,23 @@ class Sensing:
                 self._read_at_s = self._clock()
             return self._readings
 
-    async def feed(self, workers: Callable[[], Iterable[ServingWorker]], interval_s: float) -> None:
-        """Push readings to every serving worker, for ever; while nothing serves, nothing is read."""
+    async def feed(
+        self,
+        workers: Callable[[], Iterable[ServingWorker]],
+        interval_s: float,
+        tell: Callable[[str, Notice], None],
+    ) -> None:
+        """Push readings to every serving worker, for ever; while nothing serves, nothing is read.
+
+        tell: called with the model and what to tell whenever its cap changed.
+        """
         while True:
             serving = list(workers())
             if serving:
                 values = {reading.name: reading.value for reading in await self.fresh()}
                 for worker in serving:
                     with suppress(WorkerError):  # it just died; its watcher knows
-                        await worker.set_caps(values)
+                        notice = await worker.set_caps(values)
+                        if notice is not None:
+                            tell(worker.plan.model, notice)
             await asyncio.sleep(interval_s)

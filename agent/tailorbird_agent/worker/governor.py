@@ -10,8 +10,9 @@ from dataclasses import fields
 
 from tailorbird_agent.adapt import Cause, Policy, RungProfile, Switch, make_policy
 from tailorbird_agent.adapt.caps import Cap, CapState, advance, uncapped
+from tailorbird_agent.adapt.feasibility import Feasibility
 from tailorbird_agent.worker.ladder import ResidentRung
-from tailorbird_agent.worker.plan import ServePlan, SwitchNote
+from tailorbird_agent.worker.plan import Notice, ServePlan, SwitchNote
 
 _SWITCHES_REMEMBERED = 4096
 
@@ -40,12 +41,17 @@ class Governor:
         self._caps: CapState = uncapped(len(self._ladder))
         self._cap: Cap = self._caps.cap
         self._answering = policy.current
+        self._feasibility = Feasibility()
+        #: What the last decision made worth telling, beside its switch.
+        self.notice: Notice | None = None
         self.live = self._ladder[policy.current]
 
-    def set_caps(self, readings: Mapping[str, float | None], now_s: float) -> None:
-        """Look at the sensors once more; the cap holds from the next request on."""
+    def set_caps(self, readings: Mapping[str, float | None], now_s: float) -> Notice | None:
+        """Look at the sensors once more; the cap holds from the next request on. Returns what to tell if it changed."""
+        before = self._cap
         self._caps = advance(self._caps, readings, now_s, current=self._policy.current, needs_bytes=self._needs)
         self._cap = self._caps.cap
+        return None if self._cap == before else self._cap_notice(before, readings)
 
     def choose(self, deadline_us: float, queued_us: float, now_s: float) -> tuple[ResidentRung, Switch | None]:
         """The rung for a request, and why when that makes another rung the live one.
@@ -56,6 +62,9 @@ class Governor:
         cause = Cause.OPERATOR if cap.cause is None else cap.cause
         decision = self._policy.choose(deadline_us, cap.index, now_s, cause, queued_us)
         self._answering = decision.rung
+        self.notice = None
+        if self._feasibility.look(self._policy.best_chance):
+            self.notice = self._feasibility_notice(deadline_us, queued_us)
         if decision.switch is not None:
             started_ns = time.perf_counter_ns()
             self.live = self._ladder[self._policy.current]
@@ -67,6 +76,27 @@ class Governor:
     def observe(self, wall_us: float, cpu_us: float, slack_us: float, now_s: float) -> None:
         """Tell the policy how the request it chose a rung for last went."""
         self._policy.observe(self._answering, wall_us, cpu_us, slack_us, now_s)
+
+    def _cap_notice(self, before: Cap, readings: Mapping[str, float | None]) -> Notice:
+        name, old = self._ladder[self._cap.index].name, self._ladder[before.index].name
+        cause = self._cap.cause or before.cause
+        details = {"cap": name, "cap_before": old, "cause": "" if cause is None else cause.value}
+        details |= {reading: _text(value) for reading, value in readings.items() if value is not None}
+        if self._cap.cause is None:
+            return Notice("cap", f"all rungs are allowed again, up to {name}", details)
+        return Notice("cap", f"{self._cap.cause.value} allows rungs up to {name}, before up to {old}", details)
+
+    def _feasibility_notice(self, deadline_us: float, queued_us: float) -> Notice:
+        chance, fastest = self._policy.best_chance, self._ladder[0].name
+        details = {
+            "feasible": str(self._feasibility.feasible).lower(),
+            "p_on_time": _text(chance),
+            "deadline_us": _text(deadline_us),
+            "queued_us": _text(queued_us),
+            "rung": fastest,
+        }
+        words = "can meet its deadline again" if self._feasibility.feasible else "cannot meet its deadline"
+        return Notice("infeasible", f"the smallest rung, {fastest}, {words}: {deadline_us / 1e3:.3g} ms", details)
 
     def switch_quantile_ns(self, share: float) -> float:
         """Nearest-rank quantile of the last switches' durations, NaN before the first."""

@@ -197,11 +197,23 @@ class SwitchNote:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """What else the policy's side has to tell: kind of the event, one line for people, numbers for machines.
+
+    "infeasible": even the smallest rung cannot meet its deadline, or can again; "cap": another rung is the largest now.
+    """
+
+    kind: str
+    message: str
+    details: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Outputs in the plan's order, who computed them, and what it took.
 
     wall_us and cpu_us are those of the rung alone, queue_us the time from arrival to its start; missed compares their
-    sum with the deadline and is None when there was none.
+    sum with the deadline and is None when there was none. switch and notice: what was decided with this request.
     """
 
     outputs: tuple[bytes, ...]
@@ -211,6 +223,7 @@ class Answer:
     queue_us: float
     missed: bool | None
     switch: SwitchNote | None
+    notice: Notice | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,8 @@ class Server:
         }
         if switch is not None:
             reply["switch"] = asdict(note(switch, governor.last_switch_ns))
+        if not pinned and governor.notice is not None:
+            reply["notice"] = asdict(governor.notice)
         return reply
 
     def _set_policy(self, message: Message) -> Message:
@@ -132,8 +134,8 @@ class Server:
         return {"current": self._governor.live.name}
 
     def _set_caps(self, message: Message) -> Message:
-        self._governor.set_caps(message["readings"], time.perf_counter_ns() / 1e9)
-        return {}
+        notice = self._governor.set_caps(message["readings"], time.perf_counter_ns() / 1e9)
+        return {} if notice is None else {"notice": asdict(notice)}
 
     def _status(self, _: Message) -> Message:
         return {

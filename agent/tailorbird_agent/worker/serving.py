@@ -12,7 +12,7 @@ from typing import Any
 from tailorbird_agent.worker.arena import Arena, Layout
 from tailorbird_agent.worker.channel import Message
 from tailorbird_agent.worker.failure import WorkerError
-from tailorbird_agent.worker.plan import Answer, RungCheck, ServePlan, SwitchNote, WorkerStatus, jsonable
+from tailorbird_agent.worker.plan import Answer, Notice, RungCheck, ServePlan, SwitchNote, WorkerStatus, jsonable
 from tailorbird_agent.worker.process import WorkerProcess
 
 #: Virtual memory a worker may take beyond the rungs' own: interpreter, libraries, thread stacks and their arenas.
@@ -152,9 +152,13 @@ class ServingWorker:
         self.stats.policy = policy
         self.stats.current_rung = reply["current"]
 
-    async def set_caps(self, readings: Mapping[str, float | None]) -> None:
-        """Pass on sensor readings (`adapt.caps` names them); memory, heat and battery may cap the ladder."""
-        await self._call({"op": "caps", "readings": dict(readings)})
+    async def set_caps(self, readings: Mapping[str, float | None]) -> Notice | None:
+        """Pass on sensor readings (`adapt.caps` names them); memory, heat and battery may cap the ladder.
+
+        Returns what to tell when the cap has changed.
+        """
+        reply = await self._call({"op": "caps", "readings": dict(readings)})
+        return Notice(**reply["notice"]) if "notice" in reply else None
 
     async def status(self) -> WorkerStatus:
         """The worker from inside. Raises WorkerError when it is gone."""
@@ -258,7 +262,7 @@ class ServingWorker:
         if "error" in message:
             flight.future.set_exception(WorkerError(*message["error"]))
             return
-        note = message.get("switch")
+        note, notice = message.get("switch"), message.get("notice")
         answer = Answer(
             outputs=self._arena.read(flight.slot),
             rung=message["rung"],
@@ -267,6 +271,7 @@ class ServingWorker:
             queue_us=message["queue"],
             missed=message["missed"],
             switch=SwitchNote(**note) if note else None,
+            notice=Notice(**notice) if notice else None,
         )
         stats = self.stats
         stats.requests += 1

@@ -277,3 +277,34 @@ def test_the_daemons_side_imports_no_numpy_and_no_runtime() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_cap_that_changes_is_told_once_with_the_reading_behind_it(tmp_path) -> None:
+    async def use(worker: ServingWorker):
+        short = {"memory_some_avg10_percent": 40.0, "battery_percent": None}
+        return await worker.set_caps({}), await worker.set_caps(short), await worker.set_caps(short)
+
+    calm, capped, again = serving(make_plan(tmp_path), use)
+    assert (calm, again) == (None, None)
+    assert (capped.kind, capped.message) == ("cap", "memory allows rungs up to r1, before up to r2")
+    assert capped.details == {
+        "cap": "r1",
+        "cap_before": "r2",
+        "cause": "memory",
+        "memory_some_avg10_percent": "40.0",
+    }
+
+
+def test_a_deadline_nobody_can_meet_is_told_once_and_so_is_its_end(tmp_path) -> None:
+    async def use(worker: ServingWorker):
+        hopeless = [await worker.infer([inputs().tobytes()], slo_us=1.0, timeout_s=20.0) for _ in range(30)]
+        pinned = await worker.infer([inputs().tobytes()], slo_us=1.0, rung="r0", timeout_s=20.0)
+        hopeful = [await worker.infer([inputs().tobytes()], slo_us=1e9, timeout_s=20.0) for _ in range(30)]
+        return [[answer.notice for answer in each if answer.notice] for each in (hopeless, [pinned], hopeful)]
+
+    (cannot,), none, (can,) = serving(make_plan(tmp_path, policy="two-channel"), use)
+    assert none == []
+    assert (cannot.kind, can.kind) == ("infeasible", "infeasible")
+    assert cannot.message == "the smallest rung, r0, cannot meet its deadline: 0.001 ms"
+    assert (cannot.details["feasible"], can.details["feasible"]) == ("false", "true")
+    assert float(cannot.details["p_on_time"]) < 0.5 < float(can.details["p_on_time"])
