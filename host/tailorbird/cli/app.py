@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 from typer._click import exceptions as click_errors
 
-from tailorbird.cli import bench, compile_, demo, deploy, devices, doctor, report, search, serve, supernet, train, tune
+from tailorbird.cli import (
+    bench,
+    compile_,
+    demo,
+    deploy,
+    devices,
+    doctor,
+    report,
+    search,
+    serve,
+    simulate,
+    supernet,
+    train,
+    tune,
+)
 from tailorbird.cli.screen import print_failure
 from tailorbird.errors import TailorbirdError, UsageError
 
@@ -41,7 +55,8 @@ def _root(
     del version
 
 
-for group in (demo, doctor, devices, bench, supernet, train, search, compile_, tune, deploy, serve, report):
+groups = (demo, doctor, devices, bench, supernet, train, search, compile_, tune, deploy, serve, simulate, report)
+for group in groups:
     group.register(app)
 
 

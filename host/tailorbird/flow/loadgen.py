@@ -19,12 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tailorbird.device import Device
 from tailorbird.errors import DeviceError, DeviceUnreachableError, EnvironmentFaultError
-from tailorbird.types import DATATYPES, TensorSpec
+from tailorbird.flow.example import example
 
 Scenario = Literal["SingleStream", "Server"]
 
@@ -120,7 +117,7 @@ class _Client:
         self._model = model
         self._load = load
         specs, _ = device.signature(model)
-        self._inputs = [_example(specs, seed) for seed in range(_INPUTS)]
+        self._inputs = [example(specs, seed) for seed in range(_INPUTS)]
         self._stopped = threading.Event()
         self.failures: list[DeviceError] = []
 
@@ -179,17 +176,6 @@ class _Client:
 
     def _ask(self, index: int) -> None:
         self._device.infer(self._model, self._inputs[index % _INPUTS], self._load.rung)
-
-
-def _example(specs: Sequence[TensorSpec], seed: int) -> Mapping[str, NDArray[np.generic]]:
-    """Seeded inputs of a model: normal floats, zeros for whatever indexes."""
-    rng = np.random.default_rng(seed)
-    arrays: dict[str, NDArray[np.generic]] = {}
-    for spec in specs:
-        dtype = np.dtype(DATATYPES[spec.datatype][0])
-        values = rng.standard_normal(spec.shape) if dtype.kind == "f" else np.zeros(spec.shape)
-        arrays[spec.name] = values.astype(dtype)
-    return arrays
 
 
 def _settings(loadgen: Any, load: Load, expected_us: float) -> Any:
