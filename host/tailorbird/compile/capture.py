@@ -16,6 +16,7 @@ from torch.export.graph_signature import InputKind
 from tailorbird.compile.fold import fold_batch_norm
 from tailorbird.compile.fusion import activation_name
 from tailorbird.compile.node import functional_twin, is_mutating, is_view
+from tailorbird.compile.retrace import retrace
 from tailorbird.errors import CompileError, ModelError
 from tailorbird.types import TensorSpec
 
@@ -63,12 +64,12 @@ def capture(subnet: nn.Module, example_inputs: Sequence[torch.Tensor]) -> Networ
     The subnet itself is left as it was, training mode included.
 
     Raises:
-        ModelError: torch.export refuses the module, or does not see the inputs given.
+        ModelError: torch.export refuses the module, or it does not take the inputs given.
         CompileError: an input or output is not a tensor of a supported datatype.
     """
     try:
         with evaluating(subnet):
-            program = torch.export.export(subnet, tuple(example_inputs))
+            program = retrace(subnet, example_inputs) or torch.export.export(subnet, tuple(example_inputs))
     except Exception as error:
         raise ModelError(
             "the subnet cannot be exported",
