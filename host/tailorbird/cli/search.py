@@ -17,6 +17,7 @@ from tailorbird.units import count_words, share_words, time_words
 
 if TYPE_CHECKING:
     from tailorbird.flow.proxy import Transferred
+    from tailorbird.profile import ProfileCost
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class SearchResult:
     accuracy_error: float
     slo_us: float | None
     transferred: Transferred | None = None
+    profiling: ProfileCost | None = None
     schema: str = "tailorbird.search-result/1"
 
 
@@ -119,10 +121,12 @@ def search(
         accuracy_error=document.accuracy_error,
         slo_us=found.ladder.slo_us,
         transferred=document.transferred,
+        profiling=document.profiling,
     )
     error = "-" if document.latency_error is None else share_words(document.latency_error)
-    work = f"{document.evaluated:,} subnets judged, {document.kernels_measured} kernels measured"
+    work = f"{document.evaluated:,} subnets judged"
     notes = [
+        *([f"profiled {proxy or device}: {document.profiling.words()}"] if document.profiling else ()),
         *(proxy_notes(document.transferred, found.ladder.device) if document.transferred else ()),
         f"{work}; latency error {error} on held-out subnets",
         f"artifact: {result.artifact}{' (cached)' if result.cached else ''}",

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from tailorbird.compile.kernels import kernels_of as kernels_in
-from tailorbird.compile.litert.single_op import single_op_candidate
+from tailorbird.compile.litert.single_op import chain_candidate, single_op_candidate
 from tailorbird.db import Store
-from tailorbird.device import Device
+from tailorbird.device import Device, Lease
 from tailorbird.errors import UsageError
 from tailorbird.flow.identity import latency_identity
 from tailorbird.flow.subnets import SubnetTimer, require_runtime
 from tailorbird.flow.transfer import transfer_latency
 from tailorbird.flow.workspace import Note, silent
 from tailorbird.predict import KernelSum, LatencyModel, Sample, choose_samples
-from tailorbird.profile import KernelsOf, learn_kernels, plan_kernels, profile_kernels
+from tailorbird.profile import (
+    Fusions,
+    KernelsOf,
+    KernelTable,
+    ProfileCost,
+    fusion_probes,
+    learn_kernels,
+    plan_kernels,
+    profile_chains,
+    profile_kernels,
+    seconds_of,
+)
+from tailorbird.profile.fusion import Pair, unfused
 from tailorbird.supernet import SuperNet
-from tailorbird.types import Config, TimingProtocol
+from tailorbird.types import Config, Kernel, KernelSpec, TimingProtocol
 
 _KERNEL = TimingProtocol("kernel-brief", min_runs=20, min_seconds=0.02, max_seconds=1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LatencyProfile:
-    """The model, what it was calibrated on, and what it was judged by."""
+    """The model, what it was calibrated on, what it was judged by, and what all that cost when it was measured."""
 
     model: KernelSum
     kernels_of: KernelsOf
@@ -35,6 +49,7 @@ class LatencyProfile:
     kernels_measured: int
     kernels_reachable: int
     kernels_failed: int
+    cost: ProfileCost
 
 
 def profile_latency(
@@ -61,10 +76,16 @@ def profile_latency(
     """
     require_runtime(device)
     timer = SubnetTimer(store, net, example, identity, note=note)
+    started = time.monotonic()
     if kernels_of is None:
         note("listing kernels")
         kernels_of = kernels_of_net(net, example, seed=seed)
     plan = plan_kernels(net.space, kernels_of, cap=kernels, seed=seed)
+    fitted = choose_samples(net.space, kernels_of, samples, seed=seed)
+    others = _held_out(net, fitted, held_out, seed)
+    networks = [_operations(kernels_of(config)) for config in (*fitted, *others)]
+    probes = fusion_probes(networks, among=frozenset(plan.specs))
+    listing_s = time.monotonic() - started
     with device.lease() as lease:
         table = profile_kernels(
             device,
@@ -75,13 +96,37 @@ def profile_latency(
             lease=lease,
             on_progress=lambda done, total: note(f"{done} of {total} kernels measured"),
         )
-        fitted = choose_samples(net.space, kernels_of, samples, seed=seed)
-        others = _held_out(net, fitted, held_out, seed)
-        measured = timer.times_us(device, [*fitted, *others], lease=lease)
-    calibration = tuple(Sample(config, measured[config]) for config in fitted if config in measured)
-    judged = tuple(Sample(config, measured[config]) for config in others if config in measured)
-    model = KernelSum(table, kernels_of).calibrated(calibration, judged)
-    return LatencyProfile(model, kernels_of, calibration, judged, len(table.times), plan.reachable, len(table.failures))
+        fusions, probes_s = _fusions(store, device, table, probes, lease)
+        measured = timer.measure(device, [*fitted, *others], lease=lease)
+    usable = {config: measurement for config, measurement in measured.items() if measurement.ok}
+    calibration = tuple(Sample(config, usable[config].cpu_median_us) for config in fitted if config in usable)
+    judged = tuple(Sample(config, usable[config].cpu_median_us) for config in others if config in usable)
+    cost = ProfileCost.of(
+        plan,
+        table,
+        [seconds_of(measurement) for measurement in usable.values()],
+        operations=statistics.fmean(len(unfused(network)) for network in networks),
+        listing_s=listing_s,
+        probes_s=probes_s,
+    )
+    model = KernelSum(table, kernels_of, fusions=fusions, cost=cost).calibrated(calibration, judged)
+    return LatencyProfile(
+        model, kernels_of, calibration, judged, len(table.times), plan.reachable, len(table.failures), cost
+    )
+
+
+def _operations(kernels: Sequence[Kernel]) -> list[KernelSpec]:
+    """Kernels as LiteRT has them."""
+    return [spec for spec in kernels if isinstance(spec, KernelSpec)]
+
+
+def _fusions(
+    store: Store, device: Device, table: KernelTable, probes: Sequence[Pair], lease: Lease
+) -> tuple[Fusions | None, float]:
+    """What runs fused on the device and what a module of its own costs there, and the seconds that finding it took."""
+    pairs = profile_chains(device, probes, chain_candidate, store=store, protocol=_KERNEL, lease=lease)
+    times = {pair: pairs[pair].cpu_median_us for pair in probes if pairs[pair].ok and set(pair) <= table.times.keys()}
+    return (Fusions.of(table.times_us, times) if times else None), sum(map(seconds_of, pairs.values()))
 
 
 def kernels_of_net(net: SuperNet, example: tuple[torch.Tensor, ...], *, seed: int = 0) -> KernelsOf:
@@ -99,6 +144,9 @@ def latency_model(
     seed: int = 0,
 ) -> LatencyModel:
     """Predicts a subnet's on-CPU microseconds on a device: `model(config)`; `model.error` says how well.
+
+    Without proxies every distinct kernel is timed, and pairs of kernels, which tell what the runtime fuses:
+    `model.cost` says what that took, and what it saved.
 
     samples: whole subnets measured on the device, at most. proxies: other devices that were or will be measured more;
     then the device itself is measured as often as needed, its kernels are not, and the model is a TransferredLatency:

@@ -23,6 +23,7 @@ from tailorbird.flow.network import Network
 from tailorbird.flow.proxy import Transferred, hunt_by_proxy
 from tailorbird.flow.subnets import require_runtime
 from tailorbird.flow.workspace import Note, Workspace, silent
+from tailorbird.profile import ProfileCost
 from tailorbird.search import Point, pareto_front
 from tailorbird.supernet import SuperNet
 from tailorbird.types import DeviceCard, Ladder, Rung
@@ -67,8 +68,8 @@ class LadderDocument:
 class SearchDocument:
     """search.json. Errors are fractions: latency_error on held-out subnets, accuracy_error of left-out anchors.
 
-    kernels_*: of the device, or of the proxy that was searched on; transferred: how that proxy served, if there was
-    one.
+    kernels_*, profiling: of the device, or of the proxy that was searched on; transferred: how that proxy served, if
+    there was one.
     """
 
     device: str
@@ -85,6 +86,7 @@ class SearchDocument:
     accuracy_s: float
     search_s: float
     transferred: Transferred | None = None
+    profiling: ProfileCost | None = None
     schema: str = SEARCH_SCHEMA
 
 
@@ -220,6 +222,7 @@ def _search(hunt: Hunt, device: Device, slo_us: float | None) -> tuple[SearchDoc
         profile_s=profiled - started,
         accuracy_s=judged - profiled,
         search_s=searched - judged,
+        profiling=profile.cost,
     )
     return document, ladder
 
@@ -248,6 +251,7 @@ def _search_by_proxy(
         accuracy_s=found.accuracy_s,
         search_s=found.search_s,
         transferred=found.transferred,
+        profiling=found.profile.cost,
     )
     return document, Ladder(hunt.network.name, device.name, rungs, slo_us)
 

@@ -4,14 +4,15 @@
 
 A kernel timed alone pays a call of the runtime of its own and finds its data in the cache; in a subnet all kernels
 share one call, with colder caches. Where the fusion probes told what a module of its own costs, that is taken off each
-kernel first. A few whole subnets then tell which of the three numbers are needed, and fit them; call alone may be
-negative.
+kernel first, and of two that the runtime fuses what fusing them saves. A few whole subnets then tell which of the three
+numbers are needed, and fit them; call alone may be negative. They also tell when the probes were misled.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from scipy.optimize import nnls  # type: ignore[import-untyped, unused-ignore]
 
 from tailorbird.predict.base import PredictionError, Sample
 from tailorbird.predict.interpolate import KernelInterpolator
-from tailorbird.profile import Fusions, KernelsOf, KernelTable
+from tailorbird.profile import Fusions, KernelsOf, KernelTable, ProfileCost
 from tailorbird.types import Config, Kernel
 
 #: No subnet takes less than this share of its kernels' scaled time, however far it lies from the calibration's.
@@ -27,6 +28,8 @@ _FLOOR = 0.2
 #: What may be fitted, the simplest first. Each takes a sample more than it has numbers, two where they are several.
 _FORMS = ((), ("scale",), ("scale", "offset"), ("scale", "call"), ("scale", "offset", "call"))
 _TOLERANCE = 0.1
+#: From so many samples on they may contradict the fusion probes.
+_JUDGES = 5
 #: Share of its time alone that a kernel takes at least within a network.
 _LEAST = 0.1
 
@@ -51,7 +54,7 @@ class KernelSum:
     """Latency predictor of one SuperNet on one device.
 
     fusions: what pairs of kernels told about this device. error: measured on subnets the calibration has not seen;
-    None before calibration.
+    None before calibration. cost: what measuring for it took, None where nobody said.
     """
 
     def __init__(
@@ -61,11 +64,13 @@ class KernelSum:
         calibration: Calibration | None = None,
         error: PredictionError | None = None,
         fusions: Fusions | None = None,
+        cost: ProfileCost | None = None,
     ) -> None:
         self.table = table
         self.fusions = fusions
         self.calibration = calibration or Calibration()
         self.error = error
+        self.cost = cost
         self._kernels_of = kernels_of
         self._time = KernelInterpolator(table.times_us)
         self._sums: dict[Config, tuple[float, int]] = {}
@@ -73,8 +78,11 @@ class KernelSum:
     def _sum(self, config: Config) -> tuple[float, int]:
         if config not in self._sums:
             specs = self._kernels_of(config)
-            call_us = self.fusions.call_us if self.fusions is not None and specs else 0.0
-            self._sums[config] = call_us + sum(self._within_us(spec) for spec in specs), len(specs)
+            times = [self._within_us(spec) for spec in specs]
+            total = math.fsum(times)
+            if self.fusions is not None and specs:
+                total += self.fusions.call_us - self.fusions.saved_us(specs, times)
+            self._sums[config] = total, len(specs)
         return self._sums[config]
 
     def _within_us(self, spec: Kernel) -> float:
@@ -106,35 +114,50 @@ class KernelSum:
         """This predictor, calibrated on measured subnets.
 
         `error` is found on the held-out subnets; without any, by leaving each sample out in turn (needs three).
-        Raises ValueError without samples.
+        What the fusion probes told is left aside where samples contradict it. Raises ValueError without samples.
         """
-        calibration = self._fit(samples)
+        chosen = self._believed(samples)
+        if chosen is not self:
+            return chosen.calibrated(samples, held_out)
+        calibration, _ = self._fit(samples)
         predicted = [calibration.apply(*self._sum(sample.config)) for sample in held_out]
         checked = list(held_out)
         if not held_out and len(samples) >= 3:
             checked = list(samples)
             for index, sample in enumerate(samples):
-                other = self._fit([*samples[:index], *samples[index + 1 :]])
+                other, _ = self._fit([*samples[:index], *samples[index + 1 :]])
                 predicted.append(other.apply(*self._sum(sample.config)))
         error = PredictionError.of(predicted, [s.cpu_us for s in checked]) if checked else None
-        made = KernelSum(self.table, self._kernels_of, calibration, error, self.fusions)
+        made = KernelSum(self.table, self._kernels_of, calibration, error, self.fusions, self.cost)
         made._sums = self._sums
         return made
 
-    def _fit(self, samples: Sequence[Sample]) -> Calibration:
+    def _believed(self, samples: Sequence[Sample]) -> KernelSum:
+        """This sum, or one with less of what the probes told where that predicts left-out samples clearly better."""
+        if self.fusions is None or len(samples) < _JUDGES:
+            return self
+        best, least = self, (1 - _TOLERANCE) * self._fit(samples)[1]
+        for fusions in (replace(self.fusions, rules={}), None):
+            other = KernelSum(self.table, self._kernels_of, fusions=fusions, cost=self.cost)
+            _, error = other._fit(samples)
+            if error < least and (fusions is None or self.fusions.rules):
+                best, least = other, error
+        return best
+
+    def _fit(self, samples: Sequence[Sample]) -> tuple[Calibration, float]:
         if not samples:
             raise ValueError("no measured subnets to calibrate on")
         sums, kernels = np.array([self._sum(sample.config) for sample in samples]).T
         return _calibrate(sums, kernels, np.array([sample.cpu_us for sample in samples]))
 
 
-def _calibrate(sums: Array, kernels: Array, times: Array) -> Calibration:
-    """The simplest form whose error, each sample left out in turn, is within a tenth of the best form's.
+def _calibrate(sums: Array, kernels: Array, times: Array) -> tuple[Calibration, float]:
+    """The simplest form whose error, each sample left out in turn, is within a tenth of the best form's; its error.
 
     Three numbers fitted to five samples follow their noise; where kernels add up as they are, none is needed.
     """
     if len(times) == 1:
-        return Calibration(float(times[0] / sums[0]))
+        return Calibration(float(times[0] / sums[0])), 0.0
     forms = [form for form in _FORMS if len(form) + (len(form) > 1) < len(times)]
     errors = []
     for form in forms:
@@ -145,8 +168,8 @@ def _calibrate(sums: Array, kernels: Array, times: Array) -> Calibration:
             found.append(abs(fitted.apply(float(sums[out]), int(kernels[out])) / times[out] - 1))
         errors.append(float(np.mean(found)))
     good_enough = (1 + _TOLERANCE) * min(errors)
-    form = next(form for form, error in zip(forms, errors, strict=True) if error <= good_enough)
-    return _fit_form(form, sums, kernels, times)
+    form, error = next((form, error) for form, error in zip(forms, errors, strict=True) if error <= good_enough)
+    return _fit_form(form, sums, kernels, times), error
 
 
 def _fit_form(form: Sequence[str], sums: Array, kernels: Array, times: Array) -> Calibration:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -63,12 +63,18 @@ def adjacent(operations: Sequence[KernelSpec]) -> tuple[Pair, ...]:
     return tuple((a, b) for a, b in itertools.pairwise(operations) if _fits(a, b))
 
 
-def fusion_probes(networks: Iterable[Sequence[KernelSpec]], *, per_kind: int = 3) -> tuple[Pair, ...]:
-    """Pairs to time: of every kind that occurs in the networks the one of least work, of most, and some between."""
+def fusion_probes(
+    networks: Iterable[Sequence[KernelSpec]], *, per_kind: int = 3, among: Collection[Kernel] | None = None
+) -> tuple[Pair, ...]:
+    """Pairs to time: of every kind that occurs in the networks the one of least work, of most, and some between.
+
+    among: only pairs of these operations, which will be timed alone, too.
+    """
     kinds: dict[tuple[str, str], set[Pair]] = {}
     for operations in networks:
         for pair in adjacent(operations):
-            kinds.setdefault(kind(pair), set()).add(pair)
+            if among is None or (pair[0] in among and pair[1] in among):
+                kinds.setdefault(kind(pair), set()).add(pair)
     probes: list[Pair] = []
     for name in sorted(kinds):
         ranked = sorted(kinds[name], key=lambda p: (p[0].macs + p[1].macs, p[0].label, p[1].label))
@@ -129,6 +135,22 @@ class Fusions:
         """Whether the second operation runs within the first. Unknown kinds do not."""
         rule = self.rules.get(kind((first, second)))
         return rule is not None and rule.fused
+
+    def saved_us(self, operations: Sequence[Kernel], times_us: Sequence[float]) -> float:
+        """Microseconds by which a row of operations takes less than their sum, because some run within others.
+
+        times_us: of each within a network. An operation is absorbed once; what is no KernelSpec is left alone.
+        """
+        saved, absorbed = 0.0, False
+        pairs = zip(itertools.pairwise(operations), itertools.pairwise(times_us), strict=True)
+        for (first, second), times in pairs:
+            if absorbed or not (isinstance(first, KernelSpec) and isinstance(second, KernelSpec)):
+                absorbed = False
+                continue
+            absorbed = _fits(first, second) and self.fuses(first, second)
+            if absorbed:
+                saved += min(self.rules[kind((first, second))].share, 1.0) * min(times)
+        return saved
 
     def alone_us(self, kernel: Kernel) -> float:
         """Microseconds that a kernel timed alone takes more than within a network."""

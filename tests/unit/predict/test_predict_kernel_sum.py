@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailorbird.predict import KernelInterpolator, KernelSum, PredictionError, Sample, interpolation_error
-from tailorbird.profile import Fusions, KernelTable, KernelTime
+from tailorbird.profile import FusionRule, Fusions, KernelTable, KernelTime
 from tailorbird.types import Config, KernelSpec, Verdict
 
 CONV = KernelSpec("conv2d", 8, 8, 16, 16, (3, 3), (1, 1), (1, 1), "relu")
@@ -163,3 +163,28 @@ def test_few_noisy_samples_are_not_followed_into_corrections_that_are_not_there(
     assert calibration.scale == pytest.approx(1, abs=0.05)
     assert calibration.call_us == 0
     assert calibration.offset_us == 0
+
+
+FUSED = Fusions({("conv2d", "conv2d"): FusionRule(("conv2d", "conv2d"), fused=True, share=0.8, probes=3)}, 0.0, 0.0)
+
+
+def fused_us(config: Config) -> float:
+    """What a network takes on a device that runs every second convolution within the one before it."""
+    times = [alone_us(spec) for spec in chain(config)]
+    return sum(times) - 0.8 * sum(min(pair) for pair in list(itertools.pairwise(times))[::2])
+
+
+def test_of_kernels_that_run_fused_is_taken_off_what_fusing_saves_once_for_each():
+    for config in SUBNETS:
+        assert KernelSum(FULL_TABLE, chain, fusions=FUSED).sum_us(config) == pytest.approx(fused_us(config))
+
+
+def test_samples_decide_whether_the_fusion_probes_are_believed():
+    fused = [Sample(config, fused_us(config)) for config in SUBNETS]
+    plain = [Sample(config, sum(map(alone_us, chain(config)))) for config in SUBNETS]
+    model = KernelSum(FULL_TABLE, chain, fusions=FUSED)
+    assert model.calibrated(fused).fusions == FUSED
+    contradicted = model.calibrated(plain)
+    assert not (contradicted.fusions and contradicted.fusions.rules)
+    for sample in plain:
+        assert contradicted(sample.config) == pytest.approx(sample.cpu_us)
