@@ -26,6 +26,7 @@ from torch.export.graph_signature import (
     TensorArgument,
 )
 from torch.fx.graph import _PyTreeCodeGen
+from torch.fx.node import map_aggregate, map_arg
 from torch.utils import _pytree as pytree
 
 from tailorbird.compile.node import is_mutating
@@ -130,8 +131,8 @@ class _Tracer:
         def known(argument: Any) -> Any:
             return argument.meta["val"] if isinstance(argument, fx.Node) else argument
 
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._new.__getitem__)
-        value = node.target(*fx.node.map_aggregate(args, known), **fx.node.map_aggregate(kwargs, known))  # type: ignore[operator]
+        args, kwargs = map_arg((node.args, node.kwargs), self._new.__getitem__)
+        value = node.target(*map_aggregate(args, known), **map_aggregate(kwargs, known))  # type: ignore[operator]
         if isinstance(value, (int, float, bool)):
             self._new[node] = value
             return
