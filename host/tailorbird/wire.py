@@ -302,6 +302,7 @@ def _rung_to(rung: ManifestRung) -> bundle_pb2.Rung:
         golden=blob_ref_to(rung.golden),
         tolerance=rung.tolerance,
         memory_bytes=rung.memory_bytes,
+        timings=[bundle_pb2.RuntimeTiming(runtime=runtime, cpu_us=cpu_us) for runtime, cpu_us in rung.timings],
     )
 
 
@@ -319,6 +320,7 @@ def _rung_from(message: bundle_pb2.Rung) -> ManifestRung:
         golden=_blob_ref(message.golden),
         tolerance=message.tolerance,
         memory_bytes=message.memory_bytes,
+        timings=tuple((timing.runtime, timing.cpu_us) for timing in message.timings),
     )
 
 

@@ -18,7 +18,7 @@ from tailorbird.compile.tvm.target import runtime_library
 from tailorbird.db import Store
 from tailorbird.device import Devices
 from tailorbird.tune.builders import Builders
-from tailorbird.tune.session import pool_for, tune_on
+from tailorbird.tune.session import boards_of, pool_for, tune
 from tailorbird.types import TimingProtocol
 
 TARGET = CompileTarget("x86_64-linux-gnu", "x86-64-v2")
@@ -34,18 +34,20 @@ def main(database: str, most_trials: int) -> None:
         builders = opened.enter_context(Builders(TARGET, workers=1, timeout_s=120.0))
         options = {"lease_s": 2.0, "linger_s": 0.2, "attempts": 20}
         pool = opened.enter_context(pool_for(Devices(store), "class:board", TARGET, **options))
-        tuning = tune_on(
+        tuning = tune(
             pool,
             [module],
-            3600.0,
-            store.schedules.on("board"),
+            store.schedules,
+            boards_of(TARGET),
             builders,
             runtime_library=runtime_library(TARGET.triple),
+            budget_s=3600.0,
             most_trials=most_trials,
+            least_gain=0.0,
             protocol=BRIEF,
             batch=4,
         )
-    print(f"done {tuning.exact_hits} {tuning.trials} {tuning.failures}", flush=True)
+    print(f"done {tuning.trials} {tuning.failed}", flush=True)
 
 
 if __name__ == "__main__":

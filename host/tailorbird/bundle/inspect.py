@@ -20,6 +20,7 @@ class RungSummary:
     accuracy: float
     cpu_us: float
     size_bytes: int  # module and parameters
+    timings: tuple[tuple[str, float], ...]  # of every runtime it was built for
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def inspect(bundle: Bundle) -> BundleSummary:
                 accuracy=rung.accuracy,
                 cpu_us=rung.cpu_us,
                 size_bytes=rung.artifact.blob.size_bytes + sum(p.size_bytes for p in rung.artifact.parameters),
+                timings=rung.timings,
             )
             for rung in manifest.rungs
         ),

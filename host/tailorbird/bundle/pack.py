@@ -37,7 +37,8 @@ class BuiltRung:
     """A compiled and measured rung, ready to be packed.
 
     cpu_us: median on-CPU time per inference measured on the device; golden: torch's outputs for each golden input;
-    tolerance: largest absolute difference the agent accepts; memory_bytes: None to estimate it from the sizes.
+    tolerance: largest absolute difference the agent accepts; memory_bytes: None to estimate it from the sizes;
+    timings: (runtime, cpu_us) of every build there was to choose from.
     """
 
     name: str
@@ -53,6 +54,7 @@ class BuiltRung:
     threads: int = 1
     batch: int = 1
     memory_bytes: int | None = None
+    timings: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ def pack(
                 golden=add(pack_golden("output", rung.golden)),
                 tolerance=rung.tolerance,
                 memory_bytes=_memory(rung),
+                timings=rung.timings,
             )
             for rung in ordered
         ),

@@ -38,6 +38,12 @@ class ScheduleTable:
         with self._sessions.begin() as session:
             return tuple(session.scalars(select(ScheduleRow.device).distinct().order_by(ScheduleRow.device)))
 
+    def classes_of(self, device: str) -> tuple[str, ...]:
+        """Names of the classes that a device's trials are stored under."""
+        query = select(ScheduleRow.device_class).where(ScheduleRow.device == device).distinct()
+        with self._sessions.begin() as session:
+            return tuple(session.scalars(query.order_by(ScheduleRow.device_class)))
+
     def classes(self) -> tuple[DeviceClass, ...]:
         """Classes of boards that have trials, by name."""
         query = select(DeviceClassRow).order_by(DeviceClassRow.name)
@@ -225,6 +231,14 @@ class ClassSchedules:
         plain = (ScheduleRow.source == "default") | (ScheduleRow.sketch == -1)
         query = select(ScheduleRow).where(ScheduleRow.workload == workload, ScheduleRow.cpu_us.is_not(None), plain)
         return next(iter(self._found(query.order_by(ScheduleRow.id.desc()).limit(1))), None)
+
+    def counts(self) -> dict[str, int]:
+        """Trials of each kernel, its plain loops not counted, failures included."""
+        query = select(ScheduleRow.workload, func.count()).where(ScheduleRow.device_class == self.boards.name)
+        query = query.where(ScheduleRow.source != "default", ScheduleRow.sketch != -1)
+        with self._sessions.begin() as session:
+            rows = session.execute(query.group_by(ScheduleRow.workload))
+            return dict(iter(rows))
 
     def __len__(self) -> int:
         query = select(func.count()).select_from(ScheduleRow).where(ScheduleRow.device_class == self.boards.name)

@@ -179,11 +179,13 @@ class Device:
         lease: Lease | None = None,
         candidate_timeout_s: float | None = None,
         on_result: OnResult | None = None,
+        interleaved: int | None = None,
     ) -> list[Measurement]:
         """Time modules in order, under the given lease or one of its own; failures of candidates are values.
 
         runtime_library: libtvm_runtime.so for the device's triple, needed by TVM modules; candidate_timeout_s: by
-        default what the protocol may need; on_result: called with (index, measurement) as they come.
+        default what the protocol may need; on_result: called with (index, measurement) as they come; interleaved: time
+        them (2 to 8) in turns, in an order drawn from this seed: one that fails fails them all.
         """
         if lease is None:
             with self.lease() as own:
@@ -194,6 +196,7 @@ class Device:
                     lease=own,
                     candidate_timeout_s=candidate_timeout_s,
                     on_result=on_result,
+                    interleaved=interleaved,
                 )
         return measure(
             self._transport,
@@ -203,6 +206,7 @@ class Device:
             runtime_library=runtime_library,
             candidate_timeout_s=candidate_timeout_s,
             on_result=on_result,
+            interleaved=interleaved,
         )
 
     def compare(

@@ -14,46 +14,37 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from tailorbird.bundle import BuiltRung, Bundle, RuntimeLibrary, Tensors, pack
 from tailorbird.cache import StageResult
 from tailorbird.compile.base import Built, CompileTarget, backend
 from tailorbird.compile.capture import Network as Captured
-from tailorbird.compile.capture import capture
-from tailorbird.compile.verify import Verification, verify
-from tailorbird.device import Device, Lease
+from tailorbird.device import Device
 from tailorbird.document import dump_document
-from tailorbird.errors import CompileError, DeviceError, GateError
+from tailorbird.errors import CompileError, DeviceError
 from tailorbird.flow.artifact import read_document
+from tailorbird.flow.contest import BuildRecord, Checked, checked, choose, contest, failed
 from tailorbird.flow.data import Splits
 from tailorbird.flow.search import LADDER_SCHEMA, LadderDocument, SearchOutcome, card_identity
+from tailorbird.flow.tune import (
+    Subject,
+    TuningRecord,
+    last_tuning,
+    pool_of,
+    prepared,
+    progress_words,
+    subject_of,
+    tune_modules,
+)
 from tailorbird.flow.workspace import Note, Workspace, silent
 from tailorbird.search import slo_from
 from tailorbird.supernet import SuperNet
-from tailorbird.types import Candidate, Ladder, Measurement, Rung, TimingProtocol
-from tailorbird.units import time_words
+from tailorbird.types import Ladder, Rung
 
 COMPILE_SCHEMA = "tailorbird.compile/1"
 _STAGE = "compile"
 _GOLDEN = 6
 _LEASE_WAIT_S = 3600.0
-_RUNG = TimingProtocol("rung", min_runs=60, min_seconds=0.25, max_seconds=4.0)
-
-
-@dataclass(frozen=True, slots=True)
-class BuildRecord:
-    """One rung built for one runtime. Times are medians per inference; a build that failed has `error` and no times."""
-
-    runtime: str
-    cpu_us: float | None
-    wall_us: float | None
-    verdict: str
-    max_error: float | None
-    tolerance: float | None
-    seconds: float
-    size_bytes: int
-    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +54,6 @@ class RungRecord:
     name: str
     runtime: str
     builds: tuple[BuildRecord, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TuningRecord:
-    """Kernel tuning on the device: distinct kernels, those already known, candidates tried, those that failed."""
-
-    kernels: int
-    exact_hits: int
-    trials: int
-    failures: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +79,6 @@ class CompileOutcome:
     bundle: Bundle
     document: CompileDocument
     result: StageResult
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Subject:
-    """A rung on its way through the compilers."""
-
-    rung: Rung
-    subnet: nn.Module
-    captured: Captured
 
 
 def compile_ladder(
@@ -139,6 +110,7 @@ def compile_ladder(
         "device": card_identity(device.card),
         "runtimes": list(runtimes),
         "tune_s": budget,
+        "tuned": last_tuning(workspace),
         "slo_us": slo_us,
         "seed": workspace.settings.seed,
     }
@@ -225,29 +197,31 @@ def build_ladder(
         DeviceError: the agent went away or refused to measure.
     """
     target = CompileTarget.from_card(device.card)
-    subjects = [_subject(net, rung, examples[0]) for rung in ladder.rungs]
-    builds: dict[tuple[str, str], Built | BuildRecord] = {}
+    subjects = [subject_of(net, rung, examples[0]) for rung in ladder.rungs]
+    builds: dict[str, list[Built | BuildRecord]] = {}
     tuning = None
-    lease = device.lease(
+    if "litert" in runtimes:
+        note("writing LiteRT models")
+        builds["litert"] = [_plain("litert", subject, target) for subject in subjects]
+    if "tvm" in runtimes:
+        builds["tvm"], tuning = _tuned(workspace, device, subjects, target, budget_s, note)
+    note("checking the rungs against torch")
+    entries = {
+        subject.rung.name: {runtime: checked(made[index], subject, examples) for runtime, made in builds.items()}
+        for index, subject in enumerate(subjects)
+    }
+    note("measuring the rungs")
+    with device.lease(
         wait_s=_LEASE_WAIT_S, on_wait=lambda holder: note(f"waiting for {device.name}, on which {holder} measures")
-    )
-    with lease:
-        if "litert" in runtimes:
-            note("writing LiteRT models")
-            for subject in subjects:
-                builds[subject.rung.name, "litert"] = _plain("litert", subject, target)
-        if "tvm" in runtimes:
-            tuning = _tuned(workspace, device, lease, subjects, target, budget_s, builds, note)
-        checked = {key: _checked(key, built, subjects, examples, note) for key, built in builds.items()}
-        note("measuring the rungs")
-        records = _measured(device, lease, checked, target)
-    rungs, kept, dropped = _choose(ladder.rungs, records)
+    ) as lease:
+        records = contest(device, lease, {name: tuple(each.values()) for name, each in entries.items()}, target)
+    rungs, kept, dropped = choose(ladder.rungs, records)
     measured = Ladder(ladder.model, device.name, tuple(rungs), ladder.slo_us)
     if measured.slo_us is None:
         measured = replace(measured, slo_us=slo_from(measured))
     by_name = {subject.rung.name: subject for subject in subjects}
     packed = [
-        _packed(rung, by_name[old.name], checked[old.name, runtime], examples)
+        _packed(rung, by_name[old.name], entries[old.name][runtime], records[old.name], examples)
         for rung, (old, runtime) in zip(rungs, kept, strict=True)
     ]
     bundle = _pack(measured, packed, subjects[0].captured, examples, device, target)
@@ -266,170 +240,60 @@ def build_ladder(
     return BuiltLadder(measured, bundle, document)
 
 
-def _subject(net: SuperNet, rung: Rung, example: torch.Tensor) -> _Subject:
-    subnet = net.extract(rung.config)
-    return _Subject(rung, subnet, capture(subnet, (example,)))
-
-
-def _plain(runtime: str, subject: _Subject, target: CompileTarget) -> Built | BuildRecord:
+def _plain(runtime: str, subject: Subject, target: CompileTarget) -> Built | BuildRecord:
     started = time.monotonic()
     try:
         return backend(runtime).build(subject.captured, target)
     except CompileError as error:
-        return _failed(runtime, error, time.monotonic() - started)
+        return failed(runtime, error, time.monotonic() - started)
 
 
 def _tuned(
     workspace: Workspace,
     device: Device,
-    lease: Lease,
-    subjects: Sequence[_Subject],
+    subjects: Sequence[Subject],
     target: CompileTarget,
     budget_s: float,
-    builds: dict[tuple[str, str], Built | BuildRecord],
     note: Note,
-) -> TuningRecord | None:
+) -> tuple[list[Built | BuildRecord], TuningRecord | None]:
     """Import, tune and build all rungs for TVM; what TVM cannot take becomes a record with the reason."""
     from tailorbird.compile.tvm.backend import built
-    from tailorbird.compile.tvm.pipeline import import_network, prepare
-    from tailorbird.compile.tvm.target import runtime_library
+    from tailorbird.tune.assemble import build_rungs
     from tailorbird.tune.builders import Builders
-    from tailorbird.tune.tuner import Progress, build_rungs, tune
-
-    def measure(candidates: Sequence[Candidate], protocol: TimingProtocol) -> Sequence[Measurement]:
-        return device.measure(candidates, protocol, runtime_library=runtime_library(target.triple), lease=lease)
-
-    def report(now: Progress) -> None:
-        total = time_words(now.total_us) if now.total_us else "-"
-        note(f"tuning {now.tuned}/{now.kernels} kernels, {now.trials} trials, all rungs {total}, {now.seconds:.0f} s")
+    from tailorbird.tune.failure import TuningError
+    from tailorbird.types.schedule import DeviceClass
 
     started = time.monotonic()
     try:
-        with Builders(target) as builders:
+        with Builders(target) as builders, pool_of(workspace, device, note) as pool:
             note("importing into TVM")
-            modules = [prepare(import_network(subject.captured), target) for subject in subjects]
-            tuning = tune(
+            modules = prepared(subjects, target)
+            tuning = tune_modules(
+                workspace,
+                pool,
                 modules,
-                measure,
-                budget_s,
-                workspace.store.schedules.on(device.name),
+                DeviceClass.of_card(device.card, target.threads),
                 builders,
-                seed=workspace.settings.seed,
-                on_progress=report,
+                budget_s,
+                on_progress=lambda now: note(f"tuning {progress_words(now)}"),
             )
             note("building the tuned rungs")
-            libraries = build_rungs(modules, tuning, builders)
-    except CompileError as error:
-        record = _failed("tvm", error, time.monotonic() - started)
-        builds.update({(subject.rung.name, "tvm"): record for subject in subjects})
-        return None
-    for subject, (library, seconds) in zip(subjects, libraries, strict=True):
-        builds[subject.rung.name, "tvm"] = built(subject.captured, target, library, seconds, ("tuned",))
-    return TuningRecord(tuning.kernels, tuning.exact_hits, tuning.trials, tuning.failures, tuning.seconds)
-
-
-def _checked(
-    key: tuple[str, str],
-    built: Built | BuildRecord,
-    subjects: Sequence[_Subject],
-    examples: Sequence[torch.Tensor],
-    note: Note,
-) -> tuple[Built, Verification] | BuildRecord:
-    """A build compared with torch, or a record of why there is none."""
-    if isinstance(built, BuildRecord):
-        return built
-    name, runtime = key
-    note(f"checking {name} for {runtime}")
-    subject = next(subject for subject in subjects if subject.rung.name == name)
-    try:
-        return built, verify(built, subject.subnet, [(example,) for example in examples])
-    except CompileError as error:
-        return _failed(runtime, error, built.seconds)
-
-
-def _failed(runtime: str, error: CompileError, seconds: float) -> BuildRecord:
-    words = error.what if not error.why else f"{error.what}: {error.why}"
-    return BuildRecord(runtime, None, None, "", None, None, seconds, 0, words)
-
-
-def _measured(
-    device: Device,
-    lease: Lease,
-    checked: dict[tuple[str, str], tuple[Built, Verification] | BuildRecord],
-    target: CompileTarget,
-) -> dict[str, tuple[BuildRecord, ...]]:
-    """Every build timed on the device, in one batch."""
-    from tailorbird.compile.tvm.target import runtime_library
-
-    keys = [key for key, value in checked.items() if not isinstance(value, BuildRecord)]
-    candidates = []
-    for key in keys:
-        value = checked[key]
-        assert not isinstance(value, BuildRecord)
-        candidates.append(Candidate(value[0].kind, value[0].module, value[0].inputs, "/".join(key)))
-    needs_tvm = any(runtime == "tvm" for _, runtime in keys)
-    library = runtime_library(target.triple) if needs_tvm else None
-    timings = dict(
-        zip(keys, device.measure(candidates, _RUNG, runtime_library=library, lease=lease) if keys else [], strict=True)
-    )
-    records: dict[str, tuple[BuildRecord, ...]] = {}
-    for (name, runtime), value in checked.items():
-        record = value if isinstance(value, BuildRecord) else _record(runtime, *value, timings[name, runtime])
-        records[name] = (*records.get(name, ()), record)
-    return records
-
-
-def _record(runtime: str, built: Built, verification: Verification, timing: Measurement) -> BuildRecord:
-    return BuildRecord(
-        runtime,
-        timing.cpu_median_us if timing.ok else None,
-        timing.wall_median_us if timing.ok else None,
-        timing.verdict.value,
-        verification.max_error,
-        verification.tolerance,
-        built.seconds,
-        len(built.module),
-        timing.error,
-    )
-
-
-def _choose(
-    rungs: Sequence[Rung], records: dict[str, tuple[BuildRecord, ...]]
-) -> tuple[list[Rung], list[tuple[Rung, str]], tuple[str, ...]]:
-    """The faster build of each rung; rungs that a more accurate one beats are dropped and the rest named anew.
-
-    Returns (measured rungs, (rung of the search, runtime) for each of them, names of the dropped).
-    """
-    timed: list[tuple[float, Rung, str]] = []
-    for rung in rungs:
-        usable = [(record.cpu_us, record.runtime) for record in records[rung.name] if record.cpu_us is not None]
-        if not usable:
-            reasons = "; ".join(f"{record.runtime}: {record.error}" for record in records[rung.name])
-            raise CompileError(f"rung {rung.name} cannot be built for this device", why=reasons)
-        cpu_us, runtime = min(usable)
-        timed.append((cpu_us, rung, runtime))
-    timed.sort(key=lambda item: item[0])
-    kept: list[tuple[float, Rung, str]] = []
-    for cpu_us, rung, runtime in timed:
-        if not kept or rung.accuracy > kept[-1][1].accuracy:
-            kept.append((cpu_us, rung, runtime))
-    names = {rung.name for _, rung, _ in kept}
-    if len(kept) < 2:
-        raise GateError(
-            "only one rung is left after measuring",
-            why="every other one is slower than a more accurate one",
-            fix="train the SuperNet longer, or search with more rungs",
-            reason="LADDER_TOO_SHORT",
-        )
-    measured = [replace(rung, name=f"r{i}", measured_us=cpu_us) for i, (cpu_us, rung, _) in enumerate(kept)]
-    dropped = tuple(rung.name for rung in rungs if rung.name not in names)
-    return measured, [(rung, runtime) for _, rung, runtime in kept], dropped
+            libraries = build_rungs(modules, tuning.best, builders)
+    except (CompileError, TuningError) as error:
+        record = failed("tvm", error, time.monotonic() - started)
+        return [record] * len(subjects), None
+    made: list[Built | BuildRecord] = [
+        built(subject.captured, target, library, seconds, ("tuned",))
+        for subject, (library, seconds) in zip(subjects, libraries, strict=True)
+    ]
+    return made, TuningRecord.of(tuning)
 
 
 def _packed(
     rung: Rung,
-    subject: _Subject,
-    build: tuple[Built, Verification] | BuildRecord,
+    subject: Subject,
+    build: Checked,
+    records: Sequence[BuildRecord],
     examples: Sequence[torch.Tensor],
 ) -> BuiltRung:
     assert not isinstance(build, BuildRecord)
@@ -446,10 +310,11 @@ def _packed(
         golden=tuple(_answers(subject, built, example) for example in examples),
         tolerance=verification.tolerance,
         threads=built.target.threads,
+        timings=tuple((record.runtime, record.cpu_us) for record in records if record.cpu_us is not None),
     )
 
 
-def _answers(subject: _Subject, built: Built, example: torch.Tensor) -> Tensors:
+def _answers(subject: Subject, built: Built, example: torch.Tensor) -> Tensors:
     """Torch's outputs for one golden input."""
     with torch.no_grad():
         answer = subject.subnet(example)

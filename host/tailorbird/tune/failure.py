@@ -76,6 +76,11 @@ class Tally:
             self.examples[failure.kind] = failure.words
 
     @property
+    def by_kind(self) -> tuple[tuple[str, int], ...]:
+        """(kind, candidates) of those that failed."""
+        return tuple((kind.value, self.failures[kind]) for kind in FailureKind if self.failures[kind])
+
+    @property
     def failed(self) -> int:
         """Candidates without a time."""
         return self.failures.total()
@@ -84,9 +89,8 @@ class Tally:
         """Raises TuningError when candidates were tried and none has a time."""
         if not self.trials or self.failed < self.trials:
             return
-        kinds = [(kind, self.failures[kind]) for kind in FailureKind if self.failures[kind]]
         raise TuningError(
             f"none of {self.trials} candidates could be timed",
-            why="; ".join(f"{count} {kind.value}, such as {self.examples[kind]!r}" for kind, count in kinds),
+            why="; ".join(f"{n} {kind}, such as {self.examples[FailureKind(kind)]!r}" for kind, n in self.by_kind),
             fix="see `tailorbird doctor` for the device; for build and crash the words name the compiler or runtime",
         )

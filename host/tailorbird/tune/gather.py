@@ -9,18 +9,20 @@ from typing import Any
 
 from tailorbird.compile.tvm.pipeline import save
 from tailorbird.tune.builders import Builders
-from tailorbird.tune.kernels import extract_kernels, workload_key
+from tailorbird.tune.kernels import argument_bytes, extract_kernels, workload_key
 from tailorbird.tune.space import Choice, KernelSpace
 
 
 @dataclass(frozen=True, slots=True)
 class GatheredKernel:
-    """A kernel by its structural hash; path: its module's file; calls: over one pass of all modules."""
+    """A kernel by its structural hash; path: its module's file; calls: over one pass of all modules; bytes: of its
+    arguments, which it has to move at least."""
 
     key: str
     name: str
     path: Path
     calls: int
+    bytes: int
 
 
 def distinct_kernels(modules: Sequence[Any], builders: Builders) -> list[GatheredKernel]:
@@ -30,7 +32,8 @@ def distinct_kernels(modules: Sequence[Any], builders: Builders) -> list[Gathere
         for name, kernel, calls in extract_kernels(mod, builders.target):
             key = workload_key(kernel)
             known = found[key].calls if key in found else 0
-            found[key] = GatheredKernel(key, name, kernel_file(builders, key, kernel), known + calls)
+            path = kernel_file(builders, key, kernel)
+            found[key] = GatheredKernel(key, name, path, known + calls, argument_bytes(kernel))
     return list(found.values())
 
 

@@ -116,6 +116,19 @@ def arguments_of(schedule: Any) -> list[tuple[str, list[int]]]:
     return [(str(info.dtype), [int(extent) for extent in info.shape]) for info in infos]
 
 
+def argument_bytes(mod: Module) -> int:
+    """Size of a kernel's arguments, outputs included."""
+    infos = ms.arg_info.ArgInfo.from_entry_func(mod, remove_preproc=False)
+    sizes = [math.prod(int(extent) for extent in info.shape) * _width(str(info.dtype)) for info in infos]
+    return sum(sizes)
+
+
+def _width(dtype: str) -> int:
+    """Bytes of an element: the bits that end the type's name, one for bool."""
+    bits = re.search(r"\d+$", dtype)
+    return int(bits[0]) // 8 if bits else 1
+
+
 def stored_trace(schedule: Any) -> str:
     """The schedule's trace as plain JSON, up to where postprocessing begins."""
     return cut(_plain(schedule.trace.as_json()))

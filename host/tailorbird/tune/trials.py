@@ -1,7 +1,7 @@
 """Trying schedules: built in batches on the host, timed in batches on a pool of devices, judged one by one.
 
     with Trials(builders, pool, runtime_library=library) as trials:
-        for outcome in trials.stream(propose):          # propose(count) -> plans; no plans end the stream
+        for outcome in trials.stream(propose):          # propose(count) -> plans; [] ends it, None waits for outcomes
             store.add(record_of(outcome))
 
 While the devices time, the next batches are built: there is one batch more under way than there are devices. Each
@@ -45,6 +45,8 @@ _DRIFT_NOTED, _DRIFT_FACTOR = 0.03, 2.0
 #: Two answers may differ by so much of the size of what was summed: float32 in another order.
 _ANSWER_TOLERANCE = 1e-4
 _DONE = object()
+#: A stored trace without a step: plain loops.
+PLAIN_TRACE = "[[],[]]"
 
 
 class BuildPool(Protocol):
@@ -66,7 +68,8 @@ class BuildPool(Protocol):
 class Plan:
     """One schedule of one kernel: a sketch with its decisions, or a stored trace where that is given.
 
-    kernel: file with the kernel's module; name: for people; source: one of types.schedule.SOURCES.
+    kernel: file with the kernel's module; name: for people; source: one of types.schedule.SOURCES; mode: how a lent
+    schedule was carried over (tune.replay.MODES), from the kernel `donor` on boards of `donor_class`.
     """
 
     workload: str
@@ -76,11 +79,14 @@ class Plan:
     decisions: Decisions = ()
     trace: str = ""
     source: str = "search"
+    mode: str = ""
+    donor: str = ""
+    donor_class: str = ""
 
     @property
     def is_default(self) -> bool:
         """Whether it is the kernel's plain loops."""
-        return self.sketch == DEFAULT_SKETCH and not self.trace
+        return self.sketch == DEFAULT_SKETCH and self.trace in {"", PLAIN_TRACE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +156,8 @@ class Trials:
     """Tries plans on a pool of devices. A context manager; leaving it waits for the batches under way.
 
     batch: plans per batch and upload; group: candidates per shared library; control_every: candidates between two
-    timings of an incumbent. runtime_library: libtvm_runtime.so for the devices.
+    timings of an incumbent; plain_first: whether the plain loops of a plan's kernel are timed before it, without which
+    its answer is not compared with any. runtime_library: libtvm_runtime.so for the devices.
     """
 
     def __init__(
@@ -163,11 +170,14 @@ class Trials:
         batch: int = 16,
         group: int = 8,
         control_every: int = 16,
+        plain_first: Callable[[Plan], bool] = lambda _: True,
     ) -> None:
         self._builders = builders
         self._pool = pool
         self._protocol = dataclasses.replace(protocol, threads=builders.target.threads)
+        self._brief = dataclasses.replace(self._protocol, min_runs=1, min_seconds=protocol.min_seconds / 4)
         self._library = runtime_library
+        self._plain_first = plain_first
         self._batch, self._group, self._control_every = batch, group, control_every
         self._depth = len(pool.names) + 1
         self._threads = ThreadPoolExecutor(self._depth, thread_name_prefix="trials")
@@ -175,8 +185,11 @@ class Trials:
         self._known = _Known()
         self._stopped = threading.Event()
 
-    def stream(self, propose: Callable[[int], Sequence[Plan]]) -> Iterator[Outcome]:
+    def stream(self, propose: Callable[[int], Sequence[Plan] | None]) -> Iterator[Outcome]:
         """Outcomes as they come, of the plans that `propose` gives and of the plain loops of their kernels.
+
+        `propose` is asked for so many plans; no plans end the stream once all outcomes are in, None says that there may
+        be some when the next outcome has come.
 
         Raises DeviceError when no device is left or one refuses for another reason than the candidate's own, and
         EnvironmentFaultError when the host's disk is full.
@@ -185,6 +198,8 @@ class Trials:
         while True:
             while not ended and under_way < self._depth:
                 plans = propose(self._batch)
+                if plans is None:
+                    break
                 ended = not plans
                 if plans:
                     under_way += 1
@@ -216,11 +231,13 @@ class Trials:
 
     def _with_defaults(self, plans: Sequence[Plan]) -> list[Plan]:
         """The plans, after the plain loops of kernels that are new."""
+        given = {plan.workload: plan for plan in plans if plan.is_default}
         defaults = []
         for plan in plans:
-            if plan.workload not in self._known.asked:
+            if plan.workload not in self._known.asked and (plan.is_default or self._plain_first(plan)):
                 self._known.asked.add(plan.workload)
-                defaults.append(Plan(plan.workload, plan.name, plan.kernel, source="default"))
+                plain = Plan(plan.workload, plan.name, plan.kernel, source="default", mode="default")
+                defaults.append(given.get(plan.workload, plain))
         new = {plan.workload for plan in defaults}
         return defaults + [plan for plan in plans if not (plan.is_default and plan.workload in new)]
 
@@ -320,12 +337,14 @@ class Trials:
             self._arrived.put(self._judge(each, measurement, board))
 
         slowest_us = max(candidate.deadline_us for candidate in candidates)
+        # Plain loops are slow and seldom chosen: a run or two of a slow kernel tell.
+        protocol = self._brief if chunk[0].plan.is_default else self._protocol
         device.measure(
             candidates,
-            self._protocol,
+            protocol,
             runtime_library=self._library,
             lease=lease,
-            candidate_timeout_s=timeout_s_of(self._protocol) + 2.0 * slowest_us / 1e6,
+            candidate_timeout_s=timeout_s_of(protocol) + 2.0 * slowest_us / 1e6,
             on_result=take,
         )
 

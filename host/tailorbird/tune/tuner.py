@@ -1,220 +1,230 @@
-"""Tune a ladder's kernels on a device within a time budget.
+"""Which schedule of which kernel to try next. Knows no device, file or clock: seconds come in as numbers.
 
-While the device measures one batch, the host's workers compile the next. Every record goes to the sink as it arrives.
+Every kernel goes the same way: what the store lends it (tune.reuse), then draws where fast schedules lie
+(tune.opening), then evolution and descent (tune.pursuit). The budget says which kernel moves next, so a kernel in which
+much time is left may be evolving while others still wait for their first loan.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import time
-import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from tailorbird.compile.base import CompileTarget
-from tailorbird.compile.tvm.api import tvm
-from tailorbird.compile.tvm.pipeline import save
-from tailorbird.compile.tvm.target import compiler, tvm_target
-from tailorbird.errors import CompileError
-from tailorbird.tune.builders import Builders
-from tailorbird.tune.gather import describe_spaces, distinct_kernels, kernel_file
-from tailorbird.tune.kernels import extract_kernels, workload_key
-from tailorbird.tune.measuring import TUNING, Measure, Trial, target_name, timed
-from tailorbird.tune.search import KernelState, Pick, Search
-from tailorbird.tune.space import DEFAULT_SKETCH, VectorUnit
-from tailorbird.tune.store import RecordSink
-from tailorbird.types import TimingProtocol
+from tailorbird.compile.tvm.target import compiler
+from tailorbird.tune.budget import Budget
+from tailorbird.tune.failure import Tally
+from tailorbird.tune.measuring import condensed, target_name
+from tailorbird.tune.opening import Opening
+from tailorbird.tune.pursuit import Pursuit
+from tailorbird.tune.reuse import Lending
+from tailorbird.tune.task import Attempt, Placed, Task
+from tailorbird.tune.trials import Outcome, Plan
 from tailorbird.types.schedule import ScheduleRecord
 
-_BATCH = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """State of a tuning under way. total_us: one pass over all rungs, by the best kernel times known so far."""
-
-    seconds: float
-    budget_s: float
-    trials: int
-    failures: int
-    kernels: int
-    tuned: int
-    total_us: float
+#: Draws on a kernel before evolution takes over: fewer give it no parents, more are drawn blindly.
+OPENING_TRIALS = 16
+_STOP_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """Outcome: the best record of each kernel that has one, and what it took.
+    """Outcome. kernels: all, and what each is built with; failures: (kind, candidates); exhausted: nothing was left
+    that promised enough, so more time would not have helped much."""
 
-    kernels: distinct kernels in the ladder; exact_hits: those that had a record before; trials: candidates measured
-    or failed in this run.
-    """
-
-    best: tuple[ScheduleRecord, ...]
-    kernels: int
-    exact_hits: int
+    kernels: tuple[Placed, ...]
     trials: int
-    failures: int
+    failures: tuple[tuple[str, int], ...]
     seconds: float
+    exhausted: bool = False
+
+    @property
+    def best(self) -> tuple[ScheduleRecord, ...]:
+        """The records to build with."""
+        return tuple(kernel.record for kernel in self.kernels if kernel.record is not None)
+
+    @property
+    def failed(self) -> int:
+        """Candidates without a time."""
+        return sum(count for _, count in self.failures)
+
+    @property
+    def total_us(self) -> float:
+        """One pass over all modules by the kernels' times."""
+        return sum(kernel.calls * (kernel.us or 0.0) for kernel in self.kernels)
+
+    @property
+    def untuned_us(self) -> float:
+        """The same with plain loops; a kernel whose plain loops were not timed counts with its schedule."""
+        return sum(kernel.calls * (kernel.untuned_us or kernel.us or 0.0) for kernel in self.kernels)
+
+    def count(self, source: str) -> int:
+        """Kernels whose schedule came from there."""
+        return sum(kernel.source == source for kernel in self.kernels)
 
 
-def tune(
-    modules: Sequence[Any],
-    measure: Measure,
-    budget_s: float,
-    sink: RecordSink,
-    builders: Builders,
-    *,
-    seed: int = 0,
-    protocol: TimingProtocol = TUNING,
-    batch: int = _BATCH,
-    on_progress: Callable[[Progress], None] = lambda _: None,
-) -> Tuning:
-    """Search schedules for all kernels of prepared modules (compile.tvm.pipeline.prepare), one module per rung.
+class Tuner:
+    """Proposes plans and takes in outcomes. pursue: opens a kernel's seeded search, None to end after reuse;
+    least_gain: share of one pass over all kernels that the best next batch must promise per minute."""
 
-    measure: times candidates on the device; a failed candidate comes back as a Measurement with `error`.
-    budget_s: wall seconds; the batch under way when it ends is still finished, so a larger batch overshoots more. With
-    a budget of 0 only exact hits are used.
-    Whatever `measure` raises passes through; records made before are in the sink.
-    """
-    started = time.perf_counter()
-    run = uuid.uuid4().hex[:12]
-    target = builders.target
-    protocol = dataclasses.replace(protocol, threads=target.threads)
-    kernels = _kernels(modules, builders)
-    search = Search(kernels, _vector_unit(target), seed)
-    best: dict[str, ScheduleRecord] = {}
-    for record in sink.records():
-        if record.target == target_name(target):
-            search.learn(record)
-            keep_best(best, record, search)
-    exact_hits = len(best)
-    trials = failures = 0
-    elapsed = candidate_s = 0.0
-    pending = _submit(search.propose(batch), search, builders) if budget_s > 0 else []
-    while pending:
-        batch_started = time.perf_counter()
-        built = [(pick, path, future.result()) for pick, path, future in pending]
-        room = budget_s - (time.perf_counter() - started)
-        affordable = min(batch, int(room / candidate_s)) if candidate_s else batch
-        pending = _submit(search.propose(affordable), search, builders) if room > 0 else []
-        trial_list = _trials(built, search, target)
-        for record in timed(trial_list, measure, protocol, target, f"{run}/{trials}"):
-            sink.add(record)
-            search.learn(record)
-            keep_best(best, record, search)
-            trials += 1
-            failures += record.cpu_us is None
-        elapsed = time.perf_counter() - started
-        candidate_s = (time.perf_counter() - batch_started) / len(built)
-        total = sum(kernel.weight * (kernel.best_us or 0.0) for kernel in kernels)
-        on_progress(Progress(elapsed, budget_s, trials, failures, len(kernels), len(best), total))
-    return Tuning(tuple(best.values()), len(kernels), exact_hits, trials, failures, time.perf_counter() - started)
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        target: CompileTarget,
+        lending: Lending,
+        opening: Opening,
+        *,
+        pursue: Callable[[Task], Pursuit] | None,
+        most_trials: int | None = None,
+        opening_trials: int = OPENING_TRIALS,
+        least_gain: float = 0.002,
+    ) -> None:
+        self._tasks = {task.key: task for task in tasks}
+        self._target = target
+        self._lending, self._opening = lending, opening
+        self._pursue = pursue
+        self._pursuits: dict[str, Pursuit] = {}
+        self._left = most_trials
+        self._opening_trials, self._least_gain = opening_trials, least_gain
+        self._opened = {task.key: task.tried for task in tasks}
+        self._open = set(self._tasks)
+        self._under_way: set[Plan] = set()
+        self.tally = Tally()
+        self.exhausted = False
+        self._budget = Budget({task.key: self._account(task) for task in tasks})
 
+    @property
+    def trials_left(self) -> int | None:
+        """Trials that may still be begun, None without a limit."""
+        return self._left
 
-def build_rungs(modules: Sequence[Any], tuning: Tuning, builders: Builders) -> list[tuple[bytes, float]]:
-    """Compile each prepared module with the best schedules; (library, seconds spent on it) per rung.
+    @property
+    def under_way(self) -> int:
+        """Plans without an outcome."""
+        return len(self._under_way)
 
-    Kernels without a record, all of them where nothing was tuned, keep TVM's plain loops.
-    Raises CompileError when a rung does not build.
-    """
-    traces = {record.workload: record.trace_json for record in tuning.best}
-    jobs: list[tuple[Path, Future[dict[str, Any]]]] = []
-    for mod in modules:
-        path, output = builders.new_file(".json"), builders.new_file(".so")
-        save(mod, path)
-        kernels = {workload_key(kernel): kernel for _, kernel, _ in extract_kernels(mod, builders.target)}
-        schedules = [
-            (str(kernel_file(builders, key, kernel)), traces[key]) for key, kernel in kernels.items() if key in traces
-        ]
-        request = {"do": "finish", "module": str(path), "schedules": schedules, "output": str(output)}
-        jobs.append((output, builders.submit(request)))
-    return [_finished(output, future.result()) for output, future in jobs]
+    def propose(self, count: int) -> list[Plan] | None:
+        """Up to `count` plans; none when there is nothing left to try, None when outcomes must come first."""
+        count = count if self._left is None else min(count, self._left)
+        if self._pursue is not None and self._stops():
+            self._pursue, self.exhausted = None, True
+        plans: list[Plan] = []
+        ready = set(self._open)
+        while len(plans) < count and (key := self._budget.next(1, ready)) is not None:
+            more = self._moves(self._tasks[key], count - len(plans))
+            if more:
+                self._begin(key, more)
+                plans += more
+                continue
+            ready.discard(key)
+            if more is not None:
+                self._open.discard(key)
+        if self._left is not None:
+            self._left -= len(plans)
+        return plans or (None if self._under_way and count else [])
 
+    def learn(self, outcome: Outcome, seconds: float) -> ScheduleRecord:
+        """Take in an outcome, which took so long to come; what the store keeps of it."""
+        plan = outcome.plan
+        task = self._tasks[plan.workload]
+        if plan in self._under_way:
+            self._under_way.remove(plan)
+            task.under_way -= 1
+        record = self._record(outcome, task)
+        task.records.append(record)
+        task.attempts.append(Attempt(plan.mode, plan.donor, plan.donor_class, record.cpu_us, record.error))
+        self._opening.learn(record)
+        if plan.workload in self._pursuits:
+            self._pursuits[plan.workload].learn(plan, outcome.us, record.error)
+        self._budget.learn(plan.workload, outcome.us, seconds)
+        for each in self._tasks.values():
+            self._budget.expect(each.key, self._guess(each))
+        self.tally.count(outcome.failure)
+        return record
 
-def begin(
-    modules: Sequence[Any], builders: Builders, sink: RecordSink, seed: int
-) -> tuple[Search, dict[str, ScheduleRecord]]:
-    """A search over the kernels of prepared modules that knows the sink's records; the best record of each kernel."""
-    search = Search(_kernels(modules, builders), _vector_unit(builders.target), seed)
-    best: dict[str, ScheduleRecord] = {}
-    for record in sink.records():
-        if record.target == target_name(builders.target):
-            search.learn(record)
-            keep_best(best, record, search)
-    return search, best
+    def placed(self) -> tuple[Placed, ...]:
+        """How every kernel stands now."""
+        return tuple(task.placed() for task in self._tasks.values())
 
+    def _stops(self) -> bool:
+        """Whether no search promises enough. Kernels that still have loans do not count: those are few."""
+        searching = {key for key in self._open if self._tasks[key].stage == "done"}
+        if not searching or searching != self._open:
+            return False
+        return self._budget.gain_per_minute(_STOP_BATCH, searching) < self._least_gain
 
-def _finished(output: Path, reply: dict[str, Any]) -> tuple[bytes, float]:
-    if "error" in reply:
-        raise CompileError(
-            "a rung does not compile with its tuned schedules",
-            why=reply["error"],
-            fix="compile it without tuning, or for the litert runtime",
-        )
-    return output.read_bytes(), float(reply["seconds"])
+    def _begin(self, key: str, plans: Sequence[Plan]) -> None:
+        self._budget.plan(key, len(plans))
+        self._under_way.update(plans)
+        self._tasks[key].under_way += len(plans)
 
+    def _moves(self, task: Task, room: int) -> list[Plan] | None:
+        """The task's next plans: none when it has no more, None while it waits for outcomes."""
+        loan = self._lending.next(task)
+        if loan is not None:
+            return [loan]
+        if task.stage != "done":
+            return None
+        if self._pursue is None or task.space is None:
+            if task.best is not None or task.records:
+                return []
+            return None if task.under_way else [_plain(task)]
+        if self._opened[task.key] < self._opening_trials:
+            pick = self._opening.pick(task.key)
+            if pick is not None:
+                self._opened[task.key] += 1
+                return [Plan(task.key, task.kernel.name, task.kernel.path, pick.sketch, pick.decisions, mode="search")]
+        if task.under_way or room < min(_STOP_BATCH, self._left or _STOP_BATCH):
+            return None  # evolution learns from whole batches
+        return self._pursued(task, self._pursue)
 
-def _kernels(modules: Sequence[Any], builders: Builders) -> list[KernelState]:
-    """Distinct kernels of all modules, described by the workers in parallel."""
-    found = distinct_kernels(modules, builders)
-    spaces = describe_spaces([(kernel.name, kernel.path) for kernel in found], builders)
-    pairs = zip(spaces, found, strict=True)
-    return [KernelState(space, kernel.path, kernel.calls) for space, kernel in pairs if space is not None]
+    def _pursued(self, task: Task, pursue: Callable[[Task], Pursuit]) -> list[Plan]:
+        """The next batch of a kernel's search; one that has ended begins again from the records it made."""
+        known = self._pursuits.get(task.key)
+        plans = [] if known is None else known.next()
+        if plans or (known is not None and not known.measured):
+            return plans
+        self._pursuits[task.key] = pursue(task)
+        return self._pursuits[task.key].next()
 
+    def _account(self, task: Task) -> tuple[int, float | None, float, int]:
+        return task.kernel.calls, _us(task.best), self._guess(task), task.tried
 
-def _submit(
-    picks: Sequence[Pick], search: Search, builders: Builders
-) -> list[tuple[Pick, Path, Future[dict[str, Any]]]]:
-    batch = []
-    for pick in picks:
-        output = builders.new_file(".so")
-        request = {
-            "do": "build",
-            "kernel": str(search.kernels[pick.workload].path),
-            "sketch": pick.sketch,
-            "decisions": pick.decisions,
-            "output": str(output),
-        }
-        batch.append((pick, output, builders.submit(request)))
-    return batch
+    def _guess(self, task: Task) -> float:
+        return self._opening.expected_us(task.key, task.workload.flops)
 
-
-def _trials(built: Sequence[tuple[Pick, Path, dict[str, Any]]], search: Search, target: CompileTarget) -> list[Trial]:
-    trials = []
-    for pick, path, reply in built:
-        space = search.kernels[pick.workload].space
-        draft = ScheduleRecord(
-            target=target_name(target),
-            workload=pick.workload,
-            kernel_class=space.kernel_class,
-            extents=space.extents,
-            sketch=pick.sketch,
-            decisions_json=json.dumps(pick.decisions),
-            trace_json="",
-            cpu_us=None,
+    def _record(self, outcome: Outcome, task: Task) -> ScheduleRecord:
+        measured, space = outcome.measurement, task.space
+        times: tuple[float, ...] = ()
+        if measured is not None and outcome.us is not None:
+            times = measured.cpu_us if self._target.threads == 1 else measured.wall_us
+        notes = () if measured is None else measured.environment
+        if outcome.drift:
+            notes = (*notes, ("incumbent_drift", f"{outcome.drift:+.4f}"))
+        plan = outcome.plan
+        return ScheduleRecord(
+            target=target_name(self._target),
+            workload=plan.workload,
+            kernel_class="" if space is None else space.kernel_class,
+            extents=task.workload.shape if space is None else space.extents,
+            sketch=plan.sketch,
+            decisions_json=json.dumps(outcome.decisions or plan.decisions),
+            trace_json=outcome.trace or plan.trace,
+            cpu_us=outcome.us,
+            verdict=measured.verdict.value if measured is not None else "ok",
+            error="" if outcome.failure is None else str(outcome.failure),
             compiler=compiler(),
-            source="default" if pick.sketch == DEFAULT_SKETCH else "search",
+            run_us=condensed(times) if times else (),
+            environment=notes,
+            batch=outcome.batch,
+            source=plan.source,
         )
-        trials.append(Trial(draft, space.name, path, reply))
-    return trials
 
 
-def keep_best(best: dict[str, ScheduleRecord], record: ScheduleRecord, search: Search) -> None:
-    """Take in a record of one of the search's kernels where it is the fastest of its kernel."""
-    if record.cpu_us is None or record.workload not in search.kernels:
-        return
-    known = best.get(record.workload)
-    if known is None or known.cpu_us is None or record.cpu_us < known.cpu_us:
-        best[record.workload] = record
+def _plain(task: Task) -> Plan:
+    return Plan(task.key, task.kernel.name, task.kernel.path, source="default", mode="default")
 
 
-def _vector_unit(target: CompileTarget) -> VectorUnit:
-    """float32 lanes from LLVM; AVX-512 and aarch64 have 32 vector registers, older x86 16."""
-    width_bits = int(tvm.target.codegen.llvm_get_vector_width(tvm_target(target)))
-    lanes = max(4, min(width_bits, 512) // 32)
-    return VectorUnit(lanes, 32 if lanes == 16 or target.machine == "aarch64" else 16)
+def _us(record: ScheduleRecord | None) -> float | None:
+    return None if record is None else record.cpu_us

@@ -66,8 +66,6 @@ class _Worker:
             "classify": self._classify,
             "load": self._load_foreign,
             "replay": self._replay,
-            "build": self._build,
-            "assemble": self._assemble,
             "library": self._library,
             "finish": self._finish,
             "object": self._object,
@@ -119,19 +117,6 @@ class _Worker:
             except Exception as error:
                 results.append({"error": words_of(error)})
         return {"results": results}
-
-    def _build(self, request: dict[str, Any]) -> dict[str, Any]:
-        kernel = self._kernel(request["kernel"])
-        return self._compiled(kernel, self._scheduled(kernel, request), request["output"])
-
-    def _assemble(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Like build, from a stored trace; an empty one leaves the kernel's plain loops."""
-        kernel = self._kernel(request["kernel"])
-        return self._compiled(kernel, kernel.replay(request["trace"]), request["output"])
-
-    def _compiled(self, kernel: Any, schedule: Any, output: str) -> dict[str, Any]:
-        Path(output).write_bytes(kernel.build(schedule))
-        return self._facts(schedule)
 
     def _facts(self, schedule: Any) -> dict[str, Any]:
         return {

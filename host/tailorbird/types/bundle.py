@@ -51,7 +51,8 @@ class ManifestRung:
 
     cpu_us: median on-CPU microseconds per inference measured on the device, the policy's profile;
     golden: a safetensors blob with the torch outputs `output.<k>.<name>` for golden input k;
-    tolerance: largest absolute difference accepted by the golden check.
+    tolerance: largest absolute difference accepted by the golden check; timings: (runtime, cpu_us) of every build
+    there was to choose from, measured in turns.
     """
 
     name: str
@@ -65,6 +66,7 @@ class ManifestRung:
     golden: BlobRef
     tolerance: float
     memory_bytes: int
+    timings: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from tailorbird.compile.base import CompileTarget
 from tailorbird.compile.litert.single_op import chain_candidate, single_op_candidate
 from tailorbird.compile.tvm.target import runtime_library
 from tailorbird.db import Store
-from tailorbird.device import Device
+from tailorbird.device import Device, DevicePool
 from tailorbird.profile import (
     Fusions,
     KernelPlan,
@@ -28,9 +28,10 @@ from tailorbird.profile import (
 from tailorbird.profile.fusion import Pair, unfused
 from tailorbird.tune.builders import Builders
 from tailorbird.tune.foundry import Foundry
-from tailorbird.tune.tuner import tune
+from tailorbird.tune.gather import distinct_kernels
+from tailorbird.tune.session import tune
 from tailorbird.types import Candidate, Config, Measurement, ModuleKind
-from tailorbird.types.schedule import ScheduleRecord
+from tailorbird.types.schedule import DeviceClass, ScheduleRecord
 from tests.bench.latency_local.settings import Context, Suite
 from tests.bench.latency_local.subjects import Subjects
 
@@ -198,19 +199,18 @@ class Bench:
         """Schedules for the full and the smallest network, searched once for this machine's own CPU."""
         card = self.device.card
         target = CompileTarget(card.triple, card.llvm_cpu, 1, card.isa_features)
-        sink = self.store.schedules.on(f"{self.device.name} {subjects.network.name}")
+        boards = DeviceClass.of_card(card, 1)
         done = self.work / subjects.network.name / "tuned"
-        if not done.exists():
-            space = subjects.net.space
-            modules = [subjects.prepared(config) for config in (space.full(), space.smallest())]
-            with Builders(target, timeout_s=300.0) as builders, self.device.lease() as lease:
-
-                def measure(candidates, protocol):
-                    return self.device.measure(candidates, protocol, runtime_library=library, lease=lease)
-
-                tuning = tune(modules, measure, self.suite.tune_s, sink, builders)
-            done.write_text(f"{tuning.trials} trials, {tuning.seconds:.1f} s\n")
-        return list(sink.records())
+        modules = [subjects.prepared(config) for config in (subjects.net.space.full(), subjects.net.space.smallest())]
+        with Builders(target, timeout_s=300.0) as builders:
+            if not done.exists():
+                with DevicePool([self.device.name], lambda _: Device.connect(str(self.device.address))) as pool:
+                    options = {"runtime_library": library, "budget_s": self.suite.tune_s}
+                    tuning = tune(pool, modules, self.store.schedules, boards, builders, **options)
+                done.write_text(f"{tuning.trials} trials, {tuning.seconds:.1f} s\n")
+            wanted = {kernel.key for kernel in distinct_kernels(modules, builders)}
+        records = self.store.schedules.of_class(boards, self.device.name).records()
+        return [record for record in records if record.workload in wanted]
 
     def _once(self, context: Context, subjects: Subjects, seconds: float) -> float:
         """Seconds that compiling this context's kernels took when they were compiled."""

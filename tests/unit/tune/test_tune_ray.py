@@ -19,9 +19,9 @@ from tailorbird.compile.base import CompileTarget
 from tailorbird.compile.capture import capture
 from tailorbird.compile.tvm.pipeline import import_network, prepare
 from tailorbird.errors import EnvironmentFaultError
+from tailorbird.tune.assemble import build_rungs
+from tailorbird.tune.gather import distinct_kernels
 from tailorbird.tune.ray_builders import RayBuilders
-from tailorbird.tune.store import MemoryRecords
-from tailorbird.tune.tuner import begin, build_rungs, tune
 
 TARGET = CompileTarget("x86_64-linux-gnu", "x86-64-v3")
 HAS_RAY = importlib.util.find_spec("ray") is not None
@@ -55,12 +55,8 @@ def test_actors_answer_as_worker_processes_do_and_a_lost_one_is_replaced(builder
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU()).eval()
     module = prepare(import_network(capture(network, (torch.randn(1, 4, 8, 8),))), TARGET)
-    search, _ = begin([module], builders, MemoryRecords(), 0)
-    picks = [pick for pick in search.propose(9) if pick.sketch >= 0]
-    assert picks
-    items = [
-        {"kernel": str(search.kernels[p.workload].path), "sketch": p.sketch, "decisions": p.decisions} for p in picks
-    ]
+    kernels = distinct_kernels([module], builders)
+    items = [{"kernel": str(kernel.path), "trace": "[[],[]]"} for kernel in kernels]
     output = builders.new_file(".so")
     reply = builders.call({"do": "library", "items": items, "output": str(output)})
     assert [item["symbol"] for item in reply["items"]] == [f"candidate_{number}" for number in range(len(items))]
@@ -71,8 +67,7 @@ def test_actors_answer_as_worker_processes_do_and_a_lost_one_is_replaced(builder
     assert "error" in builders.submit({"do": "library", "items": items, "output": str(output)}).result()
     assert "items" in builders.call({"do": "library", "items": items, "output": str(output)})
 
-    tuning = tune([module], lambda *_: (), 0.0, MemoryRecords(), builders)
-    (library, _) = build_rungs([module], tuning, builders)[0]
+    (library, _) = build_rungs([module], (), builders)[0]
     assert library.startswith(b"\x7fELF")
     assert (
         "FileNotFoundError" in builders.submit({"do": "describe", "kernel": "/no/file", "name": "k"}).result()["error"]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from local_measure import LocalMeasure
 from torch import nn
+from tuning_rig import TARGET
 
 from tailorbird.compile.base import CompileTarget
 from tailorbird.compile.capture import capture
@@ -22,21 +19,17 @@ from tailorbird.compile.tvm.target import compiler
 from tailorbird.compile.verify import verify
 from tailorbird.db import Store, StoredSchedule
 from tailorbird.errors import UsageError
-from tailorbird.tune.builders import Builders
+from tailorbird.tune.assemble import build_rungs
 from tailorbird.tune.database import database_of
 from tailorbird.tune.kernels import ms
-from tailorbird.tune.loop import search_on
-from tailorbird.tune.reuse import Reuse, reuse
-from tailorbird.tune.tuner import build_rungs, target_name, tune
+from tailorbird.tune.measuring import target_name
+from tailorbird.tune.tuner import Tuning
 from tailorbird.tune.workload import anchor_key, describe, relaxations
-from tailorbird.types import Candidate, Measurement, ModuleKind, TimingProtocol
 from tailorbird.types.schedule import DeviceClass
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the modules are compiled for x86_64")
 
-TARGET = CompileTarget("x86_64-linux-gnu", "x86-64-v3")
 BOARDS = DeviceClass.from_target(target_name(TARGET))
-QUICK = TimingProtocol("kernel", min_runs=5, min_seconds=0.002, max_seconds=0.2)
 
 
 class Net:
@@ -61,159 +54,113 @@ def other_net() -> Net:
 
 
 @pytest.fixture(scope="module")
-def builders() -> Iterator[Builders]:
-    with Builders(TARGET, workers=1, timeout_s=120.0) as pool:
-        yield pool
-
-
-@pytest.fixture
-def measure() -> Iterator[LocalMeasure]:
-    instance = LocalMeasure()
-    yield instance
-    instance.close()
-
-
-@pytest.fixture(scope="module")
-def tuned(donor_net, builders, tmp_path_factory) -> list[StoredSchedule]:
+def tuned(donor_net, tuning, tmp_path_factory) -> list[StoredSchedule]:
     """Trials of the donor network's kernels."""
-    measure = LocalMeasure()
     with Store(tmp_path_factory.mktemp("donor") / "s.db") as store:
-        sink = store.schedules.of_class(BOARDS, "donor-board")
-        tune([donor_net.prepared], measure, 0.5, sink, builders, batch=6, protocol=QUICK)
-        measure.close()
+        tuning([donor_net.prepared], store, most_trials=8)
         return list(store.schedules.stored())
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "s.db") as opened:
-        yield opened
+def climb(tuning, store):
+    """Reuse alone, on the store of the test."""
+
+    def run(net: Net, boards: DeviceClass = BOARDS, **options) -> Tuning:
+        return tuning([net.prepared], store, boards=boards, search=False, **options)
+
+    return run
 
 
-def climb(net: Net, measure, store: Store, builders, boards: DeviceClass = BOARDS, **options) -> Reuse:
-    return reuse([net.prepared], measure, store.schedules, boards, builders, board="b", protocol=QUICK, **options)
-
-
-def convolution(outcome: Reuse):
+def convolution(outcome: Tuning):
     return next(kernel for kernel in outcome.kernels if "conv" in kernel.name)
 
 
-def test_an_empty_store_gives_plain_loops_and_remembers_the_kernels(donor_net, measure, store, builders) -> None:
-    outcome = climb(donor_net, measure, store, builders)
+def test_an_empty_store_gives_plain_loops_and_remembers_the_kernels(donor_net, climb, store) -> None:
+    outcome = climb(donor_net)
     assert {kernel.source for kernel in outcome.kernels} == {"default"}
-    assert outcome.measurements == len(outcome.kernels)
+    assert outcome.trials == len(outcome.kernels)
     assert outcome.total_us == outcome.untuned_us > 0
     assert {w.key for w in store.schedules.workloads()} == {kernel.workload for kernel in outcome.kernels}
-    assert climb(donor_net, measure, store, builders).measurements == 0
+    assert climb(donor_net).trials == 0
 
 
-def test_a_kernel_tuned_before_costs_no_measurement_and_a_new_release_one(
-    donor_net, tuned, measure, store, builders
-) -> None:
+def test_a_kernel_tuned_before_costs_no_measurement(donor_net, tuned, climb, store) -> None:
     store.schedules.merge([BOARDS], tuned)
-    outcome = climb(donor_net, measure, store, builders)
-    kernel = convolution(outcome)
+    kernel = convolution(climb(donor_net))
     assert (kernel.source, kernel.measurements, kernel.attempts) == ("exact", 0, ())
     assert kernel.us == min(t.record.cpu_us for t in tuned if t.record.workload == kernel.workload and t.record.cpu_us)
 
 
-def test_records_of_another_release_are_confirmed_once(donor_net, tuned, measure, store, builders) -> None:
+def test_records_of_another_release_are_confirmed_once(donor_net, tuned, climb, store) -> None:
     old = [replace(trial, record=replace(trial.record, compiler="apache-tvm 0.1")) for trial in tuned]
     store.schedules.merge([BOARDS], old)
-    first = convolution(climb(donor_net, measure, store, builders))
-    assert [attempt.mode for attempt in first.attempts if attempt.us is not None] == ["stored", "default"]
+    first = convolution(climb(donor_net))
+    assert sorted(attempt.mode for attempt in first.attempts if attempt.us is not None) == ["default", "stored"]
     assert first.record is not None
     assert first.record.compiler == compiler()
     assert first.us <= first.untuned_us
-    again = convolution(climb(donor_net, measure, store, builders))
+    again = convolution(climb(donor_net))
     assert again.measurements == 0
     assert again.us == first.us
 
 
-def test_another_epilogue_takes_the_main_blocks_schedule(donor_net, tuned, measure, store, builders) -> None:
-    climb(donor_net, measure, store, builders)
+def test_another_epilogue_takes_the_main_blocks_schedule(donor_net, tuned, climb, store) -> None:
+    climb(donor_net)
     store.schedules.merge([BOARDS], tuned)
-    outcome = climb(Net(nn.Conv2d(8, 16, 3, padding=1), nn.Hardtanh()), measure, store, builders)
-    kernel = convolution(outcome)
-    assert [attempt.mode for attempt in kernel.attempts if attempt.us is not None] == ["anchor", "default"]
+    kernel = convolution(climb(Net(nn.Conv2d(8, 16, 3, padding=1), nn.Hardtanh())))
+    assert sorted(attempt.mode for attempt in kernel.attempts if attempt.us is not None) == ["anchor", "default"]
     assert kernel.source == "anchor"
     assert kernel.us < kernel.untuned_us
 
 
 def test_kernels_of_other_sizes_and_boards_lend_their_schedules(
-    donor_net, other_net, tuned, measure, store, builders
+    donor_net, other_net, tuned, climb, tuning, store, builders
 ) -> None:
-    climb(donor_net, measure, store, builders)
+    climb(donor_net)
     store.schedules.merge([BOARDS], tuned)
     elsewhere = replace(BOARDS, cpu_model="another CPU", isa_features=("avx2",))
-    assert convolution(climb(other_net, measure, store, builders, accept=lambda _: False)).source == "default"
-    outcome = climb(other_net, measure, store, builders, elsewhere, measurements=4)
+    assert convolution(climb(other_net, accept=lambda _: False)).source == "default"
+    outcome = climb(other_net, elsewhere, measurements=4)
     kernel = convolution(outcome)
     assert kernel.source == "transfer"
     assert kernel.us < kernel.untuned_us
-    assert kernel.measurements <= 4
+    assert 2 <= kernel.measurements <= 4
     donors = {attempt.donor_class for attempt in kernel.attempts if attempt.mode != "default"}
     assert donors == {BOARDS.name}
     assert {attempt.mode for attempt in kernel.attempts} >= {"default", "nearest"}
     assert all(k.us <= k.untuned_us for k in outcome.kernels if k.us and k.untuned_us)
 
-    libraries = build_rungs([other_net.prepared], outcome.tuning(), builders)
-    made = built(other_net.captured, TARGET, *libraries[0], ())
+    library, seconds = build_rungs([other_net.prepared], outcome.best, builders)[0]
+    made = built(other_net.captured, TARGET, library, seconds, ())
     assert verify(made, other_net.module, [(other_net.x,)]).max_error < 1e-4
-    model = Candidate(ModuleKind.TVM_MODEL, libraries[0][0], other_net.captured.inputs)
-    timed = climb(other_net, measure, store, builders, elsewhere, library=[model])
-    assert timed.measurements == 0
-    assert timed.library_us[0] is not None
 
-    found = tune([other_net.prepared], measure, 0.1, store.schedules.of_class(elsewhere, "b"), builders, batch=4)
-    searched = outcome.after(found)
-    assert searched.total_us <= outcome.total_us
-    assert searched.measurements == outcome.measurements + found.trials
+    searched = tuning([other_net.prepared], store, boards=elsewhere, most_trials=4)
+    assert searched.trials >= 4
+    assert convolution(searched).us <= kernel.us
 
 
-def test_the_search_goes_on_from_what_was_reused(donor_net, tuned, measure, store, builders) -> None:
-    store.schedules.merge([BOARDS], tuned)
-    outcome = climb(donor_net, measure, store, builders)
-    before = len(store.schedules.of_class(BOARDS, "b"))
-
-    def evolution():
-        return ms.search_strategy.EvolutionarySearch(population_size=8, genetic_num_iters=1, init_min_unmeasured=4)
-
-    options = {"board": "b", "batch": 3, "protocol": QUICK, "evolution": evolution}
-    stopped = search_on(
-        outcome, measure, store.schedules, BOARDS, builders, budget_s=60.0, least_gain=math.inf, **options
-    )
-    assert stopped.trials == 0
-    found = search_on(outcome, measure, store.schedules, BOARDS, builders, budget_s=0.01, **options)
-    assert 0 < found.trials <= 3
-    assert len(store.schedules.of_class(BOARDS, "b")) == before + found.trials
-    assert outcome.after(found).total_us <= outcome.total_us
-    traces = [trial.record.trace_json for trial in tuned]
-    assert not {r.trace_json for r in store.schedules.of_class(BOARDS, "b").records()[before:]} & set(traces)
+def test_reuse_begins_nothing_after_its_time(donor_net, climb) -> None:
+    outcome = climb(donor_net, budget_s=0.001)
+    assert outcome.trials == 0
+    assert {kernel.us for kernel in outcome.kernels} == {None}
 
 
-def test_schedules_that_fail_leave_the_kernel_with_its_plain_loops(
-    donor_net, other_net, tuned, measure, store, builders
+def test_lent_schedules_that_do_not_apply_leave_the_kernel_with_its_plain_loops(
+    donor_net, other_net, tuned, climb, store
 ) -> None:
-    climb(donor_net, measure, store, builders)
-    store.schedules.merge([BOARDS], tuned)
-
-    def only_plain(candidates, protocol):
-        results = []
-        for candidate, timing in zip(candidates, measure(candidates, protocol), strict=True):
-            plain = len(results) == 0 and not failed
-            results.append(timing if plain else Measurement(candidate.label, error="crashed"))
-        failed.append(True)
-        return results
-
-    failed: list[bool] = []
-    kernel = convolution(climb(other_net, only_plain, store, builders))
-    assert {attempt.error for attempt in kernel.attempts if attempt.mode != "default"} == {"crashed"}
+    climb(donor_net)
+    strange = json.dumps([[["GetSBlock", [], ["no such block", "main"], ["b0"]]], []])
+    broken = [replace(each, record=replace(each.record, trace_json=strange)) for each in tuned if each.record.cpu_us]
+    store.schedules.merge([BOARDS], broken)
+    kernel = convolution(climb(other_net))
     assert kernel.source == "default"
+    lent = [attempt for attempt in kernel.attempts if attempt.mode != "default"]
+    assert lent
+    assert all(attempt.us is None and attempt.error for attempt in lent)
 
 
-def test_metaschedule_reads_and_writes_the_store(donor_net, tuned, measure, store, builders) -> None:
-    kernel = convolution(climb(donor_net, measure, store, builders))
+def test_metaschedule_reads_and_writes_the_store(donor_net, tuned, climb, store) -> None:
+    kernel = convolution(climb(donor_net))
     store.schedules.merge([BOARDS], tuned)
     mod = ms.relax_integration.extract_tasks(donor_net.prepared, {"kind": "llvm", "num-cores": 1})
     mod = next(task.dispatched[0] for task in mod if "conv" in task.task_name)
@@ -243,8 +190,8 @@ def test_metaschedule_reads_and_writes_the_store(donor_net, tuned, measure, stor
         database_of(store.schedules, BOARDS, "b", CompileTarget("x86_64-linux-gnu", "x86-64-v3", 2))
 
 
-def test_records_that_do_not_replay_are_passed_over_and_kept(donor_net, tuned, measure, store, builders) -> None:
-    kernel = convolution(climb(donor_net, measure, store, builders))
+def test_records_that_do_not_replay_are_passed_over_and_kept(donor_net, tuned, climb, store) -> None:
+    kernel = convolution(climb(donor_net))
     strange = [[["GetSBlock", [], ["no such block", "main"], ["b0"]]], []]
     broken = replace(tuned[0].record, workload=kernel.workload, trace_json=json.dumps(strange), cpu_us=0.1, sketch=0)
     store.schedules.merge([BOARDS], [replace(tuned[0], record=broken)])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
+import random
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +27,10 @@ from tailorbird.device import DevicePool, Devices, LocalAgent
 from tailorbird.errors import EnvironmentFaultError
 from tailorbird.tune.builders import Builders
 from tailorbird.tune.failure import Failure, FailureKind, Tally, TuningError, failure_of
-from tailorbird.tune.session import tune_on
-from tailorbird.tune.store import MemoryRecords
+from tailorbird.tune.gather import describe_spaces, distinct_kernels
+from tailorbird.tune.session import boards_of, tune
+from tailorbird.tune.space import FOREIGN_SKETCH, Decisions, VectorUnit, sample
 from tailorbird.tune.trials import Outcome, Plan, Trials, difference
-from tailorbird.tune.tuner import begin
 from tailorbird.types import Measurement, TimingProtocol
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the modules are compiled for x86_64")
@@ -109,17 +111,28 @@ def builders(shared_builders: Faulty) -> Faulty:
     return shared_builders
 
 
+def drawn(module: Any, builders: Builders, count: int, seed: int = 0) -> list[Plan]:
+    """So many schedules of each of the module's heavy kernels, none of them plain loops."""
+    kernels = distinct_kernels([module], builders)
+    spaces = describe_spaces([(kernel.name, kernel.path) for kernel in kernels], builders)
+    rng, plans = random.Random(seed), dict[tuple[str, Decisions], Plan]()
+    for kernel, space in zip(kernels, spaces, strict=True):
+        while space is not None and "conv" in kernel.name and sum(key == kernel.key for key, _ in plans) < count:
+            sketch = rng.randrange(len(space.sketches))
+            decisions = sample(space.sketches[sketch], VectorUnit(8, 16), rng)
+            plans[kernel.key, decisions] = Plan(kernel.key, kernel.name, kernel.path, sketch, decisions)
+    return list(plans.values())
+
+
+def volume(plan: Plan) -> int:
+    """How often a kernel's innermost statement runs."""
+    return math.prod(math.prod(tile) for tile in plan.decisions if isinstance(tile, tuple))
+
+
 @pytest.fixture
 def plans(module: Any, builders: Faulty) -> list[Plan]:
-    """Schedules of the module's two kernels, none of them plain loops."""
-    search, _ = begin([module], builders, MemoryRecords(), 0)
-    picks = search.propose(6)
-    kernels = search.kernels
-    return [
-        Plan(pick.workload, kernels[pick.workload].space.name, kernels[pick.workload].path, pick.sketch, pick.decisions)
-        for pick in picks
-        if pick.sketch >= 0
-    ]
+    """Schedules of the module's two kernels."""
+    return drawn(module, builders, 3)
 
 
 def once(plans: Sequence[Plan], size: int = 100) -> Callable[[int], Sequence[Plan]]:
@@ -165,12 +178,9 @@ def test_the_incumbent_is_timed_again_and_times_on_another_board_are_brought_to_
 
 def test_a_candidate_that_answers_something_else_is_found_out(builders, pool, plans) -> None:
     other = prepared(nn.Conv2d(8, 16, 3, padding=1), nn.Hardtanh(0.0, 0.01), size=12)
-    search, _ = begin([other], builders, MemoryRecords(), 0)
-    impostor = next(pick for pick in search.propose(4) if "conv" in search.kernels[pick.workload].space.name)
-    honest = max(plans, key=lambda plan: sum(map(str(plan.decisions).count, "3")))  # the 3x3 kernel
-    named = dataclasses.replace(
-        honest, kernel=search.kernels[impostor.workload].path, sketch=impostor.sketch, decisions=impostor.decisions
-    )
+    (impostor,) = drawn(other, builders, 1)
+    honest = max(plans, key=volume)  # the 3x3 kernel
+    named = dataclasses.replace(honest, kernel=impostor.kernel, sketch=impostor.sketch, decisions=impostor.decisions)
     outcomes = tried(builders, pool, [honest, named])
     by_plan = {id(each.plan): each for each in outcomes}
     assert by_plan[id(honest)].failure is None
@@ -182,9 +192,8 @@ def test_a_candidate_that_answers_something_else_is_found_out(builders, pool, pl
 
 def test_a_candidate_ten_times_slower_is_not_timed(builders, pool, plans) -> None:
     slow = prepared(nn.Conv2d(8, 128, 1), nn.Conv2d(128, 128, 3, padding=1), size=24)
-    search, _ = begin([slow], builders, MemoryRecords(), 0)
-    heavy = max(search.kernels.values(), key=lambda kernel: kernel.space.flops)
-    late = Plan(plans[0].workload, "late", heavy.path, trace="[[],[]]")
+    heavy = max(drawn(slow, builders, 1), key=volume)
+    late = Plan(plans[0].workload, "late", heavy.kernel, FOREIGN_SKETCH, trace="[[],[]]", source="import")
     outcomes = tried(builders, pool, [plans[0], late])
     failure = next(each.failure for each in outcomes if each.plan is late)
     assert failure is not None
@@ -233,26 +242,16 @@ def test_a_full_disk_ends_the_run_with_its_reason(builders, pool, plans) -> None
     assert (caught.value.reason, "No space left" in caught.value.why) == ("DISK_FULL", True)
 
 
-def test_a_run_in_which_everything_fails_is_an_error_that_says_how(builders, pool, module) -> None:
-    records = MemoryRecords()
+def test_a_run_in_which_everything_fails_is_an_error_that_says_how(builders, pool, module, tmp_path) -> None:
     builders.spoil = lambda output: output.write_bytes(b"no library") if output.exists() else None
-    with pytest.raises(TuningError, match="none of") as caught:
-        tune_on(pool, [module], 60.0, records, builders, runtime_library=LIBRARY, most_trials=4, protocol=BRIEF)
+    options: dict[str, Any] = {"runtime_library": LIBRARY, "protocol": BRIEF, "budget_s": 60.0, "most_trials": 4}
+    with Store(tmp_path / "t.db") as store, pytest.raises(TuningError, match="none of") as caught:
+        tune(pool, [module], store.schedules, boards_of(TARGET), builders, **options)
     assert caught.value.exit_code == 1
     assert "crash" in caught.value.why
-    assert {Failure.parse(record.error).kind for record in records.records()} == {FailureKind.CRASH}
-
-
-def test_tuning_goes_on_where_the_records_end(builders, pool, module) -> None:
-    records = MemoryRecords()
-    options: dict[str, Any] = {"runtime_library": LIBRARY, "most_trials": 4, "protocol": BRIEF, "batch": 2}
-    first = tune_on(pool, [module], 60.0, records, builders, **options)
-    assert first.trials == len(records.records())
-    assert first.failures < first.trials
-    again = tune_on(pool, [module], 60.0, records, builders, **options)
-    assert again.exact_hits == len(first.best)
-    keys = [(record.workload, record.sketch, record.decisions_json) for record in records.records()]
-    assert len({key for key in keys if key[1] >= 0}) == len([key for key in keys if key[1] >= 0])
+    with Store(tmp_path / "t.db") as store:
+        records = store.schedules.of_class(boards_of(TARGET), "").records()
+    assert {Failure.parse(record.error).kind for record in records} == {FailureKind.CRASH}
 
 
 def test_failures_survive_being_written_down() -> None:

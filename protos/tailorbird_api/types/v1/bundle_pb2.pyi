@@ -56,7 +56,7 @@ class Artifact(_message.Message):
     def __init__(self, runtime: _Optional[str] = ..., blob: _Optional[_Union[BlobRef, _Mapping]] = ..., parameters: _Optional[_Iterable[_Union[BlobRef, _Mapping]]] = ...) -> None: ...
 
 class Rung(_message.Message):
-    __slots__ = ("name", "config_json", "artifact", "precision", "threads", "batch", "accuracy", "cpu_us", "golden", "tolerance", "memory_bytes")
+    __slots__ = ("name", "config_json", "artifact", "precision", "threads", "batch", "accuracy", "cpu_us", "golden", "tolerance", "memory_bytes", "timings")
     NAME_FIELD_NUMBER: _ClassVar[int]
     CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_FIELD_NUMBER: _ClassVar[int]
@@ -68,6 +68,7 @@ class Rung(_message.Message):
     GOLDEN_FIELD_NUMBER: _ClassVar[int]
     TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
     name: str
     config_json: str
     artifact: Artifact
@@ -79,7 +80,16 @@ class Rung(_message.Message):
     golden: BlobRef
     tolerance: float
     memory_bytes: int
-    def __init__(self, name: _Optional[str] = ..., config_json: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., precision: _Optional[str] = ..., threads: _Optional[int] = ..., batch: _Optional[int] = ..., accuracy: _Optional[float] = ..., cpu_us: _Optional[float] = ..., golden: _Optional[_Union[BlobRef, _Mapping]] = ..., tolerance: _Optional[float] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
+    timings: _containers.RepeatedCompositeFieldContainer[RuntimeTiming]
+    def __init__(self, name: _Optional[str] = ..., config_json: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., precision: _Optional[str] = ..., threads: _Optional[int] = ..., batch: _Optional[int] = ..., accuracy: _Optional[float] = ..., cpu_us: _Optional[float] = ..., golden: _Optional[_Union[BlobRef, _Mapping]] = ..., tolerance: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., timings: _Optional[_Iterable[_Union[RuntimeTiming, _Mapping]]] = ...) -> None: ...
+
+class RuntimeTiming(_message.Message):
+    __slots__ = ("runtime", "cpu_us")
+    RUNTIME_FIELD_NUMBER: _ClassVar[int]
+    CPU_US_FIELD_NUMBER: _ClassVar[int]
+    runtime: str
+    cpu_us: float
+    def __init__(self, runtime: _Optional[str] = ..., cpu_us: _Optional[float] = ...) -> None: ...
 
 class Manifest(_message.Message):
     __slots__ = ("schema", "model", "compatible", "inputs", "outputs", "rungs", "golden_inputs", "runtime_blobs", "min_agent_version", "slo_us", "created_by", "signatures")
