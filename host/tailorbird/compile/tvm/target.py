@@ -10,16 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from tailorbird.compile.base import CompileTarget
+from tailorbird.compile.isa import basic_llvm_names
 from tailorbird.errors import CompileError, EnvironmentFaultError
 
 #: What the agent must have installed to load our modules.
 RUNTIME_DISTRIBUTION = "apache-tvm-ffi"
-
-# Used only when the card has no LLVM name for the CPU: x86 features as the kernel and LLVM both spell them.
-_X86_FEATURES = frozenset(
-    {"sse4_1", "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq"}
-)
-_LLVM_SPELLING = {"sse4_1": "sse4.1", "sse4_2": "sse4.2"}
 
 
 def tvm_target(target: CompileTarget) -> Any:
@@ -30,7 +25,7 @@ def tvm_target(target: CompileTarget) -> Any:
     if target.llvm_cpu:
         fields["mcpu"] = target.llvm_cpu
     elif target.machine == "x86_64":
-        fields["mattr"] = [f"+{_LLVM_SPELLING.get(f, f)}" for f in target.isa_features if f in _X86_FEATURES]
+        fields["mattr"] = [f"+{name}" for name in basic_llvm_names(target.machine, target.isa_features)]
     if target.llvm_cpu and not tvm.target.codegen.llvm_is_valid_cpu(target.llvm_cpu, target.triple):
         raise CompileError(
             f"TVM cannot compile for the CPU {target.llvm_cpu} of {target.triple}",
