@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tailorbird.cli.loadgen import drive
-from tailorbird.cli.screen import NOISY, DeviceOption, JsonOption, Screen, Table
+from tailorbird.cli.screen import NOISY, DeviceOption, JsonOption, Screen
+from tailorbird.cli.table import Table
 from tailorbird.config import parse_us
 from tailorbird.errors import DeviceUnreachableError, TailorbirdError, UsageError
 from tailorbird.types import KERNEL, MLPERF, QUICK, STANDARD, Figure, Measurement, TimingProtocol

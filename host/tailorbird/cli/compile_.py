@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailorbird.cli.screen import DeviceOption, JsonOption, OptionalDataOption, Screen, Table, data_of
+from tailorbird.cli.screen import DeviceOption, JsonOption, OptionalDataOption, Screen, data_of
+from tailorbird.cli.table import Table
 from tailorbird.config import parse_seconds, parse_us
 from tailorbird.types import Ladder
 from tailorbird.units import byte_words, share_words, time_words
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help does without
-    from tailorbird.flow.compile import CompileOutcome, RungRecord, TuningRecord
+    from tailorbird.flow.compile import CompileOutcome, RungRecord
+    from tailorbird.flow.tune import TuningRecord
 
 
 @dataclass(frozen=True, slots=True)

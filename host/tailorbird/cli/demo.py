@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.compile_ import builds_table
-from tailorbird.cli.screen import JsonOption, Screen, Table
+from tailorbird.cli.screen import JsonOption, Screen
 from tailorbird.cli.serve import lanes_table
+from tailorbird.cli.table import Table
 from tailorbird.errors import UsageError
 from tailorbird.ui.facts import card_facts, sensor_facts
 from tailorbird.ui.run import Run, Serving, Switch

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tailorbird.cli.drift import drift
-from tailorbird.cli.screen import JsonOption, Screen, Table
+from tailorbird.cli.screen import JsonOption, Screen
 from tailorbird.cli.srcc import srcc
+from tailorbird.cli.table import Table
 from tailorbird.types import Deployment, DeviceCard, Sensors
 from tailorbird.ui.facts import UNAVAILABLE, card_facts, sensor_facts
 from tailorbird.units import significant, time_words

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import typer
 
 from tailorbird.cli.checks import Check, check_all
-from tailorbird.cli.screen import JsonOption, Screen, Table
+from tailorbird.cli.screen import JsonOption, Screen
+from tailorbird.cli.table import Table
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailorbird.cli.screen import DeviceOption, JsonOption, Screen, Table
+from tailorbird.cli.screen import DeviceOption, JsonOption, Screen
+from tailorbird.cli.table import Table
 from tailorbird.units import time_words
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, get_args
 
 import typer
 
-from tailorbird.cli.screen import NOISY, Screen, Table
+from tailorbird.cli.screen import NOISY, Screen
 from tailorbird.cli.serve import only_model
+from tailorbird.cli.table import Table
 from tailorbird.errors import GateError, UsageError
 from tailorbird.types import TimingProtocol
 from tailorbird.units import significant, time_words

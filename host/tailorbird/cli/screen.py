@@ -8,15 +8,15 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table as RichTable
 
 from tailorbird.cli.bar import RunBar
+from tailorbird.cli.table import Table, drawn
+from tailorbird.cli.tuning import TuningView
 from tailorbird.document import dump_document
 from tailorbird.errors import TailorbirdError, UsageError
 from tailorbird.ui.run import StageTime
@@ -37,16 +37,6 @@ OptionalDataOption = Annotated[
 ]
 #: Exit code of a command whose figures are flagged noisy, throttled or unstable.
 NOISY = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A titled table. The first column is text, the others are right-aligned unless named in `words`."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    words: tuple[str, ...] = ()
 
 
 class Screen:
@@ -100,6 +90,15 @@ class Screen:
             yield bar
         self._ended(title, started, bar.last, cached=bar.cached)
 
+    @contextmanager
+    def tuning(self, title: str) -> Iterator[TuningView]:
+        """A table of kernels that changes as they are tuned, on stderr; lines in a pipe, one at the end."""
+        view = TuningView(self._err, title)
+        started = time.monotonic()
+        with view:
+            yield view
+        self._ended(title, started, view.last, cached=False)
+
     def _ended(self, title: str, started: float, last: str, *, cached: bool) -> None:
         seconds = "cached" if cached else f"{time.monotonic() - started:.1f} s"
         tail = f"  {last}" if last else ""
@@ -110,7 +109,7 @@ class Screen:
         if not self.as_json:
             console = self._out if self.is_terminal else self._err
             for table in tables:
-                console.print(_drawn(table) if isinstance(table, Table) else table.rich())
+                console.print(drawn(table) if isinstance(table, Table) else table.rich())
 
     def show_page(self, document: Any, page: Page, notes: Sequence[str] = ()) -> None:
         """A result that is a page to read: drawn on a terminal, plain text in a pipe, `document` under --json."""
@@ -132,7 +131,7 @@ class Screen:
             return
         for i, table in enumerate(tables):
             if self.is_terminal:
-                self._out.print(_drawn(table))
+                self._out.print(drawn(table))
             else:
                 sys.stdout.write(("\n" if i else "") + _tsv(table))
         for note in notes:
@@ -183,16 +182,6 @@ def print_failure(error: TailorbirdError, *, as_json: bool) -> None:
     for name, words in (("why", error.why), ("fix", error.fix)):
         if words:
             console.print(f"  [bold]{name}[/bold] {escape(words)}", soft_wrap=True)
-
-
-def _drawn(table: Table) -> RichTable:
-    drawn = RichTable(title=escape(table.title), title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for i, column in enumerate(table.columns):
-        text = i == 0 or column in table.words
-        drawn.add_column(escape(column), justify="left" if text else "right", header_style="dim", overflow="fold")
-    for row in table.rows:
-        drawn.add_row(*(escape(cell) for cell in row))
-    return drawn
 
 
 def _tsv(table: Table) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailorbird.cli.screen import DeviceOption, JsonOption, OptionalDataOption, Screen, Table, data_of
+from tailorbird.cli.screen import DeviceOption, JsonOption, OptionalDataOption, Screen, data_of
+from tailorbird.cli.table import Table
 from tailorbird.config import parse_us
 from tailorbird.errors import UsageError
 from tailorbird.types import Ladder

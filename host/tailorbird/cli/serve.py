@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.screen import DataOption, DeviceOption, JsonOption, Screen, Table
+from tailorbird.cli.screen import DataOption, DeviceOption, JsonOption, Screen
+from tailorbird.cli.table import Table
 from tailorbird.config import parse_seconds, parse_us
 from tailorbird.errors import DeviceError, GateError
 from tailorbird.types import Deployment, Event

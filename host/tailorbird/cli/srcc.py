@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailorbird.cli.screen import JsonOption, Screen, Table
+from tailorbird.cli.screen import JsonOption, Screen
+from tailorbird.cli.table import Table
 from tailorbird.errors import UsageError
 from tailorbird.types import Context
 from tailorbird.types.context import short_names

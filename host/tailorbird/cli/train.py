@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tailorbird.cli.grouped import Grouped
-from tailorbird.cli.screen import DataOption, JsonOption, Screen, Table
+from tailorbird.cli.screen import DataOption, JsonOption, Screen
+from tailorbird.cli.table import Table
 from tailorbird.config import parse_seconds
 from tailorbird.errors import UsageError
 from tailorbird.units import count_words, share_words

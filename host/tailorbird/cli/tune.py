@@ -1,4 +1,4 @@
-"""`tailorbird tune`: what the schedule store knows, and schedules in and out of it."""
+"""`tailorbird tune`: a ladder's kernels on devices; what the schedule store knows, and schedules in and out of it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,39 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailorbird.cli.screen import JsonOption, Screen, Table
+from tailorbird.cli.screen import JsonOption, Screen
+from tailorbird.cli.table import Table
+from tailorbird.cli.tuning import kernels_table
+from tailorbird.config import parse_seconds
 from tailorbird.errors import UsageError
 from tailorbird.units import time_words
 
 if TYPE_CHECKING:
     from tailorbird.db import HistoryRow
+    from tailorbird.flow.tune import TunedKernel, TuningDocument
     from tailorbird.tune.exchange import Damage, Imported
 
 _SHOWN_DAMAGE = 5
+_BUDGET = "5m"
+
+
+@dataclass(frozen=True, slots=True)
+class TuneResult:
+    """Result of `tune LADDER`; as tuning.json, and where that is."""
+
+    artifact: str
+    model: str
+    devices: tuple[str, ...]
+    device_class: str
+    kernels: tuple[TunedKernel, ...]
+    trials: int
+    failures: tuple[tuple[str, int], ...]
+    seconds: float
+    total_us: float
+    untuned_us: float
+    exhausted: bool
+    refused: tuple[tuple[str, str], ...]
+    schema: str = "tailorbird.tune/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +98,26 @@ def register(app: typer.Typer) -> None:
 
 
 def tune(
+    ladder: Annotated[Path | None, typer.Argument(help="Artifact folder of `search`.")] = None,
     *,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            "-d",
+            metavar="NAMES",
+            help="Devices to tune on: NAME, NAME,NAME or class:NAME.  [default: local]",
+        ),
+    ] = None,
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Most schedules to try.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="TIME", help=f"Time to tune for, e.g. 20m.  [default: {_BUDGET}]"),
+    ] = None,
+    transfer_from: Annotated[
+        str | None,
+        typer.Option("--transfer-from", metavar="DEVICE", help="Borrow schedules of this device alone."),
+    ] = None,
     history: Annotated[bool, typer.Option("--history", help="List the kernels that have schedules.")] = False,
     export: Annotated[
         Path | None,
@@ -89,15 +132,26 @@ def tune(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the kernel schedules measured so far, write them to a file, or add those of another host."""
-    wanted = [history, export is not None, import_ is not None]
+    """Find fast schedules for a ladder's kernels on the devices themselves; list, write or add those measured so far.
+
+    Each kernel takes what was measured before on these boards, then what like kernels lend it, then a search goes on
+    where most is to be won. It may be stopped at any time: what was measured is kept, and `compile` builds with it.
+    """
+    wanted = [ladder is not None, history, export is not None, import_ is not None]
     if sum(wanted) != 1:
         raise UsageError(
-            "tune needs one of --history, --export FILE and --import PATH",
+            "tune needs one of LADDER, --history, --export FILE and --import PATH",
             why=f"{sum(wanted)} of them were given",
-            fix="to tune a ladder's kernels on its device, give `tailorbird compile` a --tune time",
+            fix="give the artifact folder that `tailorbird search` printed, or one of the options",
         )
     screen = Screen(as_json=as_json)
+    if ladder is not None:
+        if device_class is not None:
+            raise UsageError("--class does not go with LADDER", fix=f"use --device class:{device_class}")
+        _tune(screen, ladder, device or "local", trials, budget, transfer_from)
+        return
+    if any(option is not None for option in (device, trials, budget, transfer_from)):
+        raise UsageError("--device, --trials, --budget and --transfer-from go with LADDER alone")
     if history:
         _history(screen, device_class)
     elif export is not None:
@@ -106,6 +160,49 @@ def tune(
         if device_class is not None:
             raise UsageError("--class does not go with --import", why="a file says itself what its boards are")
         _import(screen, import_)
+
+
+def _tune(
+    screen: Screen, ladder: Path, device: str, trials: int | None, budget: str | None, transfer_from: str | None
+) -> None:
+    budget_s = parse_seconds(budget or _BUDGET)
+    from tailorbird.flow.network import open_network
+    from tailorbird.flow.search import open_search
+    from tailorbird.flow.tune import tune_ladder
+
+    with screen.workspace() as workspace, screen.tuning(f"Tuning on {device}") as view:
+        found = open_search(open_network(ladder))
+        outcome = tune_ladder(
+            workspace,
+            found,
+            device,
+            budget_s=budget_s,
+            most_trials=trials,
+            transfer_from=transfer_from,
+            on_progress=view.update,
+            note=view.note,
+        )
+    document = outcome.document
+    fields = {name: getattr(document, name) for name in document.__dataclass_fields__ if name != "schema"}
+    result = TuneResult(artifact=str(outcome.result.folder), **fields)
+    screen.show(result, [kernels_table(document.kernels, document.model)], _tuning_notes(document, result.artifact))
+
+
+def _tuning_notes(document: TuningDocument, artifact: str) -> Sequence[str]:
+    gain = f", {time_words(document.untuned_us)} without schedules" if document.untuned_us else ""
+    where = ", ".join(document.devices)
+    notes = [
+        f"{document.trials} candidates in {document.seconds:.0f} s on {where}",
+        f"one pass over all rungs' kernels: {time_words(document.total_us)}{gain}",
+    ]
+    if document.failures:
+        failed = ", ".join(f"{count} {kind}" for kind, count in document.failures)
+        notes.append(f"failed: {failed}")
+    if document.exhausted:
+        notes.append("stopped: no further batch promised 0.2 % of the whole per minute")
+    notes += [f"{name} took no part: {why}" for name, why in document.refused]
+    notes.append(f"artifact: {artifact}")
+    return notes
 
 
 def _history(screen: Screen, device_class: str | None) -> None:
