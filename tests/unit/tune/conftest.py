@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture(scope="module")
 def tuning(agent: LocalAgent, builders: Builders) -> Tune:
     def run(modules: list[Any], store: Store, *, boards: Any = None, **options: Any) -> Tuning:
-        limits = {"budget_s": 60.0, "protocol": BRIEF, "runtime_library": runtime_library(TARGET.triple)} | options
+        limits = {"budget_s": 600.0, "protocol": BRIEF, "runtime_library": runtime_library(TARGET.triple)} | options
         with pool_on(agent, store) as pool:
             return tune(pool, modules, store.schedules, boards or boards_of(TARGET), builders, **limits)
 
