@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailorbird.cli.screen import JsonOption, Screen, Table
+from tailorbird.cli.screen import JsonOption, Screen
 from tailorbird.cli.serve import only_model
+from tailorbird.cli.table import Table
 from tailorbird.config import parse_seconds
 from tailorbird.errors import UsageError
 from tailorbird.units import share_words, time_words

@@ -138,11 +138,17 @@ def tune(
     )
     clock = _Clock(started, budget_s)
 
+    choosing_s = 0.0
+
     def propose(count: int) -> list[Plan] | None:
+        nonlocal choosing_s
         affordable = clock.affordable(count, tuner.under_way)
         if not affordable:
             return None if tuner.under_way else []
-        return tuner.propose(affordable)
+        begun = time.perf_counter()
+        plans = tuner.propose(affordable)
+        choosing_s += time.perf_counter() - begun
+        return plans
 
     hurried = budget_s < _UNHURRIED_S * len(tasks)
     light = {task.key for task in tasks if task.workload.flops < _LIGHT_FLOPS}
@@ -164,7 +170,8 @@ def tune(
                 )
             )
     tuner.tally.require_success()
-    return Tuning(tuner.placed(), tuner.tally.trials, tuner.tally.by_kind, clock.seconds, tuner.exhausted)
+    spent = (("build", trials.build_s), ("run", trials.run_s), ("model", choosing_s))
+    return Tuning(tuner.placed(), tuner.tally.trials, tuner.tally.by_kind, clock.seconds, tuner.exhausted, spent)
 
 
 class _Clock:

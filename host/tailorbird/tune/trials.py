@@ -21,6 +21,7 @@ import errno
 import math
 import queue
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -183,6 +184,8 @@ class Trials:
         self._threads = ThreadPoolExecutor(self._depth, thread_name_prefix="trials")
         self._arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._known = _Known()
+        #: Wall seconds of all batches so far, which overlap: building, and on devices.
+        self.build_s = self.run_s = 0.0
         self._stopped = threading.Event()
 
     def stream(self, propose: Callable[[int], Sequence[Plan] | None]) -> Iterator[Outcome]:
@@ -243,7 +246,10 @@ class Trials:
 
     def _run(self, plans: Sequence[Plan]) -> None:
         try:
+            begun = time.perf_counter()
             built = self._build(plans, uuid.uuid4().hex[:12])
+            with self._known.lock:
+                self.build_s += time.perf_counter() - begun
             if built and not self._stopped.is_set():
                 self._pool.submit(lambda device, lease: self._time(built, device, lease)).result()
         except BaseException as error:
@@ -311,10 +317,15 @@ class Trials:
     def _time(self, todo: list[_Built], device: Device, lease: Lease) -> None:
         """Time what is left of a batch; what was answered is removed from it, so that another device need not."""
         board = self._known.boards.setdefault(device.name, _Board(device.name))
-        while todo:
-            # Plain loops by themselves: what comes after has their deadline and their answer to keep to.
-            chunk = [each for each in todo if each.plan.is_default] or todo
-            self._time_some(todo, chunk[: self._control_every], board, device, lease)
+        begun = time.perf_counter()
+        try:
+            while todo:
+                # Plain loops by themselves: what comes after has their deadline and their answer to keep to.
+                chunk = [each for each in todo if each.plan.is_default] or todo
+                self._time_some(todo, chunk[: self._control_every], board, device, lease)
+        finally:
+            with self._known.lock:
+                self.run_s += time.perf_counter() - begun
 
     def _time_some(
         self, todo: list[_Built], chunk: Sequence[_Built], board: _Board, device: Device, lease: Lease

@@ -31,13 +31,15 @@ _STOP_BATCH = 8
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """Outcome. kernels: all, and what each is built with; failures: (kind, candidates); exhausted: nothing was left
-    that promised enough, so more time would not have helped much."""
+    that promised enough, so more time would not have helped much; spent: wall seconds that building, running and
+    choosing took, the first two summed over batches, which overlap."""
 
     kernels: tuple[Placed, ...]
     trials: int
     failures: tuple[tuple[str, int], ...]
     seconds: float
     exhausted: bool = False
+    spent: tuple[tuple[str, float], ...] = ()
 
     @property
     def best(self) -> tuple[ScheduleRecord, ...]:
