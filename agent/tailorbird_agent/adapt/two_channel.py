@@ -31,6 +31,7 @@ class TwoChannelSettings:
     fast_half_life: float = 8.0  # of its fast twin, which catches bursts
     risk: float = 0.5  # standard deviations added to the wait rate
     gain: float = 0.004  # expected accuracy that a move must win
+    gain_share: float = 0.05  # the same as a share of the accuracy that the ladder spans; the smaller one holds
     dwell: int = 6  # requests before an up-move; doubles, up to dwell_max, with each up-move that fails
     dwell_max: int = 512
     probe: int = 16  # requests within which a miss makes an up-move a failed one
@@ -47,6 +48,9 @@ class TwoChannel(LadderPolicy):
     def __init__(self, ladder: Ladder, settings: TwoChannelSettings | None = None) -> None:
         super().__init__("two-channel", ladder)
         self._settings = settings or TwoChannelSettings()
+        accuracies = [rung.accuracy for rung in self.ladder]
+        span = max(accuracies) - min(accuracies)
+        self._gain = min(self._settings.gain, self._settings.gain_share * span)
         self._queues = Queues()
         self._waits = Waits(self._settings.half_life, self._settings.fast_half_life, self._settings.risk)
         self._speed = 1.0
@@ -99,9 +103,9 @@ class TwoChannel(LadderPolicy):
         """The rung for one request with less time than usual: the one held or a smaller one."""
         expected = [rung.accuracy * seen.p_on_time(rung.cpu_us, deadline_us) for rung in self.ladder[: held + 1]]
         best = max(range(held + 1), key=expected.__getitem__)
-        if expected[best] <= self._settings.gain:
+        if expected[best] <= self._gain:
             return 0  # it will be late anyway; the smallest rung makes room for the next
-        return best if expected[best] - expected[held] > self._settings.gain else held
+        return best if expected[best] - expected[held] > self._gain else held
 
     def _hold(self, seen: Conditions, deadline_us: float, top: int, now_s: float, cap_cause: Cause) -> Decision:
         """Stay on the rung held or move from it, for requests with so much time."""
@@ -111,7 +115,7 @@ class TwoChannel(LadderPolicy):
         held = min(self.current, top)
         self.best_chance = chances[0]
         target = held
-        if expected[best] <= self._settings.gain:
+        if expected[best] <= self._gain:
             target = 0  # nothing will be on time; the smallest rung catches up first
         elif expected[best] - expected[held] > self._threshold(held, best, top) and (
             best < held or self._since >= self._dwell
@@ -125,10 +129,10 @@ class TwoChannel(LadderPolicy):
 
     def _threshold(self, held: int, target: int, top: int) -> float:
         """The gain that a move between two rungs must win: more to leave the incumbent, less to go back to it."""
-        settings, incumbent = self._settings, self._incumbent.best(top)
-        return settings.gain * (
-            settings.rejoin if target == incumbent else settings.leave if held == incumbent else 1.0
-        )
+        incumbent = self._incumbent.best(top)
+        if target == incumbent:
+            return self._settings.rejoin * self._gain
+        return self._settings.leave * self._gain if held == incumbent else self._gain
 
     def observe(self, rung: int, wall_us: float, cpu_us: float, deadline_us: float, now_s: float) -> None:  # noqa: ARG002
         """Update both channels, and judge the last up-move."""
@@ -174,7 +178,7 @@ class TwoChannel(LadderPolicy):
         old, new = self.ladder[source], self.ladder[target]
         before, self._before = self._before, seen
         deadline_before_us, self._deadline_before_us = self._deadline_before_us or deadline_us, deadline_us
-        outlook = TwoChannelOutlook(seen, deadline_us, old, new, self._settings.gain, Cause.DEADLINE)
+        outlook = TwoChannelOutlook(seen, deadline_us, old, new, self._gain, Cause.DEADLINE)
         channel = outlook.attribute(before, deadline_before_us)
         cause = self._cause(target, top, cap_cause, channel)
         back = self._threshold(target, source, len(self.ladder) - 1)

@@ -15,6 +15,7 @@ class ReferenceTwoChannel:
         self.acc = [rung.accuracy for rung in ladder]
         self.ms = [rung.cpu_us / 1e3 for rung in ladder]
         self.cur, self.since, self.dwell, self.probe = len(ladder) - 1, 10**9, 6, 0
+        self.gain = min(0.004, 0.05 * (max(self.acc) - min(self.acc)))
         self.speed, self.spread = 1.0, 0.03
         self.hits = self.fast_hits = self.cpu = self.fast_cpu = 0.0
         self.waits, self.earned, self.answered, self.before = [], [0.0] * len(ladder), 0, 0.0
@@ -79,8 +80,8 @@ class ReferenceTwoChannel:
         best = max(range(len(utility)), key=utility.__getitem__)
         old = self.cur
         incumbent = max(range(len(utility)), key=self.earned.__getitem__) if self.answered else None
-        gain = 0.002 if best == incumbent else 0.008 if old == incumbent else 0.004
-        if utility[best] <= 0.004:
+        gain = self.gain * (0.5 if best == incumbent else 2.0 if old == incumbent else 1.0)
+        if utility[best] <= self.gain:
             self.cur = 0
         elif utility[best] - utility[old] > gain and (best < old or self.since >= self.dwell):
             self.cur = best

@@ -206,15 +206,27 @@ def test_one_odd_request_moves_the_speed_less_than_two_that_agree():
 
 def test_the_rung_that_did_best_lately_is_left_for_a_larger_gain_than_any_other():
     """Two policies in equal conditions, one of which has just seen another rung do best: only that one moves."""
-    ladder = make_ladder([RungProfile("s", 0.80, 1000.0), RungProfile("l", 0.806, 1200.0)])
+    ladder = make_ladder(
+        [RungProfile("xs", 0.70, 500.0), RungProfile("s", 0.80, 1000.0), RungProfile("l", 0.806, 1200.0)]
+    )
     held = make_policy("two-channel", ladder)
     free = make_policy("two-channel", ladder, leave=1.0, rejoin=1.0)
     for policy in (held, free):
         serve(policy, 300, deadline_us=1150.0)
-        assert policy.current == 0
-    assert serve(held, 12, deadline_us=5000.0)[0][-1] == 0
-    assert serve(free, 12, deadline_us=5000.0)[0][-1] == 1
-    assert serve(held, 4500, deadline_us=5000.0)[0][-1] == 1
+        assert policy.current == 1
+    assert serve(held, 12, deadline_us=5000.0, cap=2)[0][-1] == 1
+    assert serve(free, 12, deadline_us=5000.0, cap=2)[0][-1] == 2
+    assert serve(held, 4500, deadline_us=5000.0, cap=2)[0][-1] == 2
+
+
+def test_a_ladder_of_small_steps_is_climbed_for_small_gains():
+    """The gain that a move must win is a share of what there is to win."""
+    ladder = make_ladder(RungProfile(f"r{k}", 0.90 + 0.003 * k, 1000.0 * (k + 1)) for k in range(4))
+    policy = make_policy("two-channel", ladder)
+    serve(policy, 40, deadline_us=2500.0, cap=3)
+    assert policy.current == 1
+    serve(policy, 40, deadline_us=3700.0, cap=3)
+    assert policy.current == 2
 
 
 @pytest.mark.parametrize(("deadline_us", "likely"), [(DEADLINE_US, True), (100.0, False)])
