@@ -17,6 +17,7 @@ from typing import Any
 from tailorbird_agent import __version__
 from tailorbird_agent.deploy.models import Models
 from tailorbird_agent.deploy.pointer import Serving
+from tailorbird_agent.deploy.runner import ModelRunner
 from tailorbird_agent.errors import AgentError, RequestError, ServingError
 from tailorbird_agent.events import EventLog
 from tailorbird_agent.handlers import Context
@@ -71,7 +72,7 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
         return oip.ModelReadyResponse(ready=True)
 
     async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Context) -> oip.ModelMetadataResponse:
-        serving = await self._serving(request.name, context)
+        serving = await self._serving(self._models.get(request.name), context)
         _pinned(serving, request.version)
         manifest = serving.manifest
         return oip.ModelMetadataResponse(
@@ -83,7 +84,8 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
         )
 
     async def ModelInfer(self, request: oip.ModelInferRequest, context: Context) -> oip.ModelInferResponse:
-        serving = await self._serving(request.model_name, context)
+        runner = self._models.get(request.model_name)
+        serving = await self._serving(runner, context)
         manifest = serving.manifest
         tensors = _tensors(request, manifest.inputs)
         chosen = _chosen(request, manifest.outputs)
@@ -96,7 +98,9 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
                 timeout_s=DEFAULT_TIMEOUT_S if remaining is None else max(remaining, 0.0),
             )
         except WorkerError as error:
+            runner.failed(serving, error.reason)
             raise _refusal(error) from None
+        runner.answered(serving, answer)
         if answer.switch is not None:
             self._note_switch(manifest.model, answer)
         if answer.notice is not None:
@@ -115,22 +119,23 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
             response.parameters["missed"].bool_param = answer.missed
         return response
 
-    async def _serving(self, model: str, context: Context) -> Serving:
+    async def _serving(self, runner: ModelRunner, context: Context) -> Serving:
         """What answers requests for a model now; while its worker restarts, what answers them in a moment.
 
         Raises:
-            RequestError: MODEL_NOT_FOUND. ServingError: WORKER_DIED, when no worker came back in time.
+            RequestError: MODEL_NOT_FOUND, nothing of it serves.
+            ServingError: WORKER_DIED, when no worker came back in time.
         """
-        runner = self._models.get(model)
         if (serving := runner.pointer.current) is not None:
             return serving
         if not runner.deployment.active:
             phase = runner.deployment.phase.value
-            raise RequestError("MODEL_NOT_FOUND", f'"{model}" is {phase}: no bundle of it serves.', model=model)
+            message = f'"{runner.model}" is {phase}: no bundle of it serves.'
+            raise RequestError("MODEL_NOT_FOUND", message, model=runner.model)
         remaining = context.time_remaining()
         waited = await runner.pointer.wait(RESTART_WAIT_S if remaining is None else min(RESTART_WAIT_S, remaining))
         if waited is None:
-            raise ServingError("WORKER_DIED", f'"{model}" is being restarted.', retry_after_s=1.0)
+            raise ServingError("WORKER_DIED", f'"{runner.model}" is being restarted.', retry_after_s=1.0)
         return waited
 
     def _note_switch(self, model: str, answer: Answer) -> None:

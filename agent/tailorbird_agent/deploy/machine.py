@@ -9,7 +9,8 @@ Rules this module enforces:
 2. Only a staged bundle can be loaded, and only a loaded one (its golden check passed) can serve.
 3. `committed` is what a restart comes back to. A trial never becomes `previous`: rolling back lands on something that
    was committed, or on nothing.
-4. A trial ends by commit, by time, by a second death of its worker or by a restart; all but the first roll back.
+4. A trial ends by commit, by time, by a second death of its worker or its first hang, by what its requests tell or by
+   a restart; all but the first roll back.
 5. A failed load changes nothing that serves.
 """
 
@@ -122,14 +123,22 @@ class RollBack:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDied:
-    """The serving worker ended by itself. generation: the one it was started under."""
+    """The serving worker ended by itself, or hung and was killed. generation: the one it was started under."""
 
     generation: int
+    hung: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TrialExpired:
     """Nobody committed in time. generation: the one the trial began under."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFailed:
+    """Requests tell that the bundle is slow or fails. generation: the one the trial began under."""
 
     generation: int
 
@@ -157,6 +166,7 @@ Event = (
     | RollBack
     | WorkerDied
     | TrialExpired
+    | TrialFailed
     | ChoosePolicy
     | Restarted
 )
@@ -213,9 +223,9 @@ def step(now: Deployment, event: Event) -> tuple[Deployment, Action]:
             if not now.previous:
                 raise BundleError("NO_PREVIOUS", f'Model "{now.model}" is {now.phase.value}.')
             return _roll_back(now)
-        case WorkerDied(generation):
-            return _worker_died(now, generation)
-        case TrialExpired(generation):
+        case WorkerDied(generation, hung):
+            return _worker_died(now, generation, hung=hung)
+        case TrialExpired(generation) | TrialFailed(generation):
             expired = generation == now.active_since and now.phase is Phase.TRIAL
             return _roll_back(now) if expired else (now, Action.NOTHING)
         case ChoosePolicy(policy, slo_us):
@@ -257,13 +267,13 @@ def _serve(now: Deployment, *, commit: bool) -> Deployment:
     )
 
 
-def _worker_died(now: Deployment, generation: int) -> tuple[Deployment, Action]:
+def _worker_died(now: Deployment, generation: int, *, hung: bool) -> tuple[Deployment, Action]:
     if not now.active or generation != now.active_since:
         return now, Action.NOTHING
     if now.phase is not Phase.TRIAL:
         return now, Action.RESTART
     crashes = now.crashes + 1
-    if crashes >= TRIAL_CRASHES:
+    if hung or crashes >= TRIAL_CRASHES:
         return _roll_back(now)
     return replace(now, crashes=crashes), Action.RESTART
 

@@ -18,11 +18,13 @@ from tailorbird_agent.deploy.machine import Action, Deployment, Phase
 from tailorbird_agent.deploy.manifest import Manifest
 from tailorbird_agent.deploy.plan import DEFAULT_POLICY, check_policy, serve_plan
 from tailorbird_agent.deploy.pointer import Pointer, Serving
+from tailorbird_agent.deploy.trial import Pace, Trial
 from tailorbird_agent.errors import AgentError, BundleError, RequestError, ServingError, StoreError, reason_of
 from tailorbird_agent.events import EventLog
 from tailorbird_agent.ledger import Ledger
 from tailorbird_agent.store.blobs import Blobs
 from tailorbird_agent.worker.failure import WorkerError
+from tailorbird_agent.worker.plan import Answer
 from tailorbird_agent.worker.serving import ServingStats, ServingWorker
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,8 @@ FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 30.0
 #: A worker that lived this long starts the back-off anew.
 HEALTHY_S = 60.0
+#: A worker on trial that shows no progress for this long, or for fifty times its slowest rung, hangs.
+TRIAL_HANG_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class ModelRunner:
         self._lock = asyncio.Lock()
         self._live = around.ledger.get(model)
         self._deaths = 0
+        self._pace: tuple[Serving, Pace] | None = None
+        self._trial: tuple[Serving, Trial] | None = None
 
     @property
     def deployment(self) -> Deployment:
@@ -130,6 +136,7 @@ class ModelRunner:
         """
         before = self._live
         now, _ = await self._apply(machine.Commit(expected))
+        self._trial = None
         if now != before:
             self._note("committed", f"bundle {now.active[:12]} survives a restart", bundle=now.active)
 
@@ -146,6 +153,24 @@ class ModelRunner:
         self._note_rollback(left, now, "asked for")
         returning = self._around.spawn(self._start_active(now.active_since, delay_s=0.0))
         await asyncio.wait({returning}, timeout=self._around.worker_timeout_s)
+
+    def answered(self, serving: Serving, answer: Answer) -> None:
+        """Take note of how long a worker took; a bundle on trial that is too slow gives way."""
+        if self._pace is None or self._pace[0] is not serving:
+            return
+        self._pace[1].note(answer.rung, answer.wall_us, answer.cpu_us)
+        if self._trial is not None and self._trial[0] is serving:
+            self._judge(serving, self._trial[1].answered())
+
+    def failed(self, serving: Serving, reason: str) -> None:
+        """Take note of a request that a worker failed; a bundle on trial that fails too many gives way."""
+        if self._trial is not None and self._trial[0] is serving:
+            self._judge(serving, self._trial[1].failed(reason))
+
+    def _judge(self, serving: Serving, cause: str) -> None:
+        if cause:
+            self._trial = None
+            self._around.spawn(self._end_trial(machine.TrialFailed(serving.since), cause))
 
     async def choose_policy(self, policy: str, slo_us: float | None) -> None:
         """Change the adaptation policy, the deadline, or both.
@@ -205,7 +230,7 @@ class ModelRunner:
 
     async def _load_and_serve(self, bundle: str, generation: int, *, commit: bool) -> Deployment:
         """Move requests to a bundle once it is loaded and recorded; until then nothing has changed."""
-        worker, manifest = await self._load(bundle)
+        worker, manifest = await self._load(bundle, on_trial=not commit)
         try:
             now, action = await self._apply(machine.Loaded(generation))
             if action is Action.SERVE:
@@ -223,8 +248,10 @@ class ModelRunner:
         self._install(Serving(worker, bundle, manifest, now.active_since))
         return now
 
-    async def _load(self, bundle: str) -> tuple[ServingWorker, Manifest]:
+    async def _load(self, bundle: str, *, on_trial: bool) -> tuple[ServingWorker, Manifest]:
         """A worker that holds a bundle, warm and checked. Blobs are read again first: disks rot.
+
+        on_trial: it is given less time to show progress.
 
         Raises:
             StoreError: BLOB_MISSING, BLOB_CORRUPT.
@@ -234,7 +261,11 @@ class ModelRunner:
         policy, slo_us = self._policy(manifest), self._slo_us(manifest)
         try:
             plan = serve_plan(manifest, self._around.blobs, policy=policy, slo_us=slo_us)
-            worker = await ServingWorker.start(plan, timeout_s=self._around.worker_timeout_s)
+            slowest_s = max(rung.cpu_us for rung in plan.rungs) / 1e6
+            hang_timeout_s = max(TRIAL_HANG_S, 50.0 * slowest_s) if on_trial else None
+            worker = await ServingWorker.start(
+                plan, timeout_s=self._around.worker_timeout_s, hang_timeout_s=hang_timeout_s
+            )
             # Somebody may have chosen another while it loaded.
             while (policy, slo_us) != (wanted := (self._policy(manifest), self._slo_us(manifest))):
                 policy, slo_us = wanted
@@ -260,7 +291,7 @@ class ModelRunner:
             await asyncio.sleep(delay_s)
             bundle = self._live.active
             try:
-                worker, manifest = await self._load(bundle)
+                worker, manifest = await self._load(bundle, on_trial=self._live.phase is Phase.TRIAL)
             except Exception as error:  # whatever it was, giving up would leave the model dead for good
                 if not isinstance(error, AgentError):
                     logger.exception("model %s: bundle %s does not load", self.model, bundle[:12])
@@ -282,6 +313,10 @@ class ModelRunner:
 
     def _install(self, serving: Serving) -> None:
         """Move requests to a worker, watch it, and let the one before finish what it has."""
+        excess_us = self._pace[1].excess_us() if self._pace is not None else None
+        pace = Pace({rung.name: rung.cpu_us for rung in serving.manifest.rungs})
+        self._pace = serving, pace
+        self._trial = (serving, Trial(pace, excess_us)) if self._live.phase is Phase.TRIAL else None
         before = self.pointer.move(serving)
         self._around.spawn(self._watch(serving))
         if before is not None:
@@ -309,20 +344,25 @@ class ModelRunner:
             pid=str(serving.worker.pid),
             bundle=serving.bundle,
         )
-        now, action = await self._apply(machine.WorkerDied(serving.since), recorded=False)
+        hung = serving.worker.hung
+        now, action = await self._apply(machine.WorkerDied(serving.since, hung), recorded=False)
         if action is Action.RETURN or action is Action.STOP:
-            self._note_rollback(serving.bundle, now, "its worker died again")
+            self._note_rollback(serving.bundle, now, "its worker hung" if hung else "its worker died again")
             self._deaths = 0
         if action is Action.RETURN or action is Action.RESTART:
             await self._start_active(now.active_since, delay_s=_backoff_s(self._deaths))
 
     async def _expire_trial(self, since: int, timeout_s: float) -> None:
         await asyncio.sleep(timeout_s)
+        await self._end_trial(machine.TrialExpired(since), f"nobody committed it within {timeout_s:g} s")
+
+    async def _end_trial(self, event: machine.Event, cause: str) -> None:
+        """Roll back, unless the trial has ended meanwhile."""
         left = self._live.active
-        now, action = await self._apply(machine.TrialExpired(since), recorded=False)
+        now, action = await self._apply(event, recorded=False)
         if action is Action.NOTHING:
             return
-        self._note_rollback(left, now, f"nobody committed it within {timeout_s:g} s")
+        self._note_rollback(left, now, cause)
         if action is Action.RETURN:
             await self._start_active(now.active_since, delay_s=0.0)
         elif (serving := self.pointer.move(None)) is not None:

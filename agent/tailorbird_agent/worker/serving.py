@@ -68,6 +68,7 @@ class ServingWorker:
         self._watchdog: asyncio.TimerHandle | None = None
         self._draining = False
         self._obituary = ""
+        self._hung = False
         try:
             self._process = WorkerProcess(
                 "serve",
@@ -159,6 +160,11 @@ class ServingWorker:
         """
         reply = await self._call({"op": "caps", "readings": dict(readings)})
         return Notice(**reply["notice"]) if "notice" in reply else None
+
+    @property
+    def hung(self) -> bool:
+        """Whether it ended because it showed no progress and was killed for that."""
+        return self._hung
 
     async def status(self) -> WorkerStatus:
         """The worker from inside. Raises WorkerError when it is gone."""
@@ -306,7 +312,7 @@ class ServingWorker:
             self._watchdog = self._loop.call_later(left_s, self._watch)
 
     def _on_end(self, status: int) -> None:
-        hung = bool(self._process.killed_for)
+        self._hung = hung = bool(self._process.killed_for)
         self._obituary = self._obituary or self._process.obituary(status)
         if self._watchdog is not None:
             self._watchdog.cancel()
