@@ -62,10 +62,13 @@ class Filesystem:
     def touch(self, path: Path) -> None:
         """Mark a file as used now; an absent one is no error."""
         self.step("touch", path)
-        if path.exists():
-            # The kernel's own "now" is up to a tick old: it could lie before a lease's end that came first.
-            now_ns = time.time_ns()
-            os.utime(path, ns=(now_ns, now_ns))
+        # The kernel's own "now" is up to a tick old: it could lie before a lease's end that came first.
+        self._set_time(path, time.time_ns())
+
+    def set_time(self, path: Path, time_ns: int) -> None:
+        """Give a file a time of its own, nanoseconds since 1970; an absent one is no error."""
+        self.step("set_time", path)
+        self._set_time(path, time_ns)
 
     def make_folder(self, path: Path) -> None:
         """Create a folder for this user alone."""
@@ -86,6 +89,11 @@ class Filesystem:
         # Some filesystems (btrfs) have no fixed inode table and report 0 of 0.
         entries = status.f_favail if status.f_files else 1 << 30
         return status.f_bavail * status.f_frsize, entries
+
+    @staticmethod
+    def _set_time(path: Path, time_ns: int) -> None:
+        if path.exists():
+            os.utime(path, ns=(time_ns, time_ns))
 
     @staticmethod
     def _sync(path: Path, flags: int) -> None:

@@ -11,6 +11,9 @@ from typing import Any
 
 from tailorbird_agent.store.blobs import Blobs
 
+#: A file from further in the future than this was written by a clock that has been set back since.
+_CLOCK_SLACK_S = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Swept:
@@ -62,7 +65,13 @@ def collect(
         status = path.stat()
         if only is not None and sha256 not in only:
             continue
-        if sha256 in marked or sha256 in busy or now_s - status.st_mtime < grace_s:
+        if sha256 in marked or sha256 in busy:
+            continue
+        if status.st_mtime > now_s + _CLOCK_SLACK_S:
+            # Written while the clock was ahead: its grace begins now, and does not last until that time has come.
+            blobs.files.set_time(path, round(1e9 * now_s))
+            continue
+        if now_s - status.st_mtime < grace_s:
             continue
         blobs.files.unlink(path)
         removed += 1
