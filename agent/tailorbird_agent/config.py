@@ -34,7 +34,9 @@ class Config:
 
     tcp: HOST:PORT that serves inference, loopback only unless the three tls files are given; tcp_control: the same for
     control, never without them; quota_bytes: most the blobs may take, 0 for the whole disk; reserve_bytes: what stays
-    free on the disk whatever happens; idle_exit_s: leave after this long without a call, 0 for never.
+    free on the disk whatever happens; model_memory_bytes: most that the rungs of a model may take in memory, as far as
+    the one in use and its neighbours allow, 0 for a quarter of the machine's; idle_exit_s: leave after this long
+    without a call, 0 for never.
     """
 
     state: Path
@@ -51,6 +53,7 @@ class Config:
     worker_timeout_s: float = 120.0
     drain_timeout_s: float = 10.0
     sensor_interval_s: float = 1.0
+    model_memory_bytes: int = 0
     idle_exit_s: float = 0.0
     log_level: str = "INFO"
 

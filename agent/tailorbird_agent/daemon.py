@@ -54,6 +54,8 @@ INFERENCE_SERVICE = "inference.GRPCInferenceService"
 CONTROL_GRACE_S = 0.5
 #: Calls on their way when the end begins are waited for: until none came for so long, and no longer than the limit.
 DOOR_QUIET_S, DOOR_LIMIT_S = 0.02, 0.3
+#: A model's rungs may take this part of the memory, unless the configuration says otherwise.
+MODEL_SHARE = 4
 #: mallopt's parameter, from glibc's malloc.h.
 M_ARENA_MAX = -8
 
@@ -109,6 +111,7 @@ class Daemon:
             background.spawn,
             config.worker_timeout_s,
             config.drain_timeout_s,
+            config.model_memory_bytes or _physical_bytes() // MODEL_SHARE,
         )
         self.models = Models(
             around, self._card, store_lock=self._store_lock, leased=self._leased, blob_grace_s=config.blob_grace_s
@@ -273,6 +276,10 @@ async def _serve(config: Config, background: Background, stop: asyncio.Event) ->
     finally:
         background.cancel()
         daemon.remove_sockets()
+
+
+def _physical_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _limit_arenas() -> None:

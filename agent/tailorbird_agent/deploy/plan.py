@@ -11,8 +11,10 @@ from tailorbird_agent.worker.plan import RungPlan, ServePlan
 DEFAULT_POLICY = "two-channel"
 
 
-def serve_plan(manifest: Manifest, blobs: Blobs, *, policy: str, slo_us: float | None) -> ServePlan:
-    """The plan, with every blob as a file.
+def serve_plan(
+    manifest: Manifest, blobs: Blobs, *, policy: str, slo_us: float | None, memory_bytes: int | None = None
+) -> ServePlan:
+    """The plan, with every blob as a file. memory_bytes: what rungs may take; a ladder that fits stays in memory whole.
 
     Raises:
         StoreError: BLOB_MISSING.
@@ -40,6 +42,9 @@ def serve_plan(manifest: Manifest, blobs: Blobs, *, policy: str, slo_us: float |
         runtime_libraries=tuple((each.runtime, blobs.path(each.blob.sha256)) for each in manifest.runtime_blobs),
         policy=policy,
         slo_us=slo_us,
+        memory_bytes=memory_bytes
+        if memory_bytes and sum(rung.memory_bytes for rung in manifest.rungs) > memory_bytes
+        else None,
     )
 
 

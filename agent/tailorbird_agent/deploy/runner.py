@@ -39,7 +39,10 @@ TRIAL_HANG_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a runner works with. spawn runs a task for the life of the daemon; parse reads a manifest's bytes."""
+    """What a runner works with. spawn runs a task for the life of the daemon; parse reads a manifest's bytes.
+
+    model_memory_bytes: what the rungs of one model may take in memory.
+    """
 
     blobs: Blobs
     ledger: Ledger
@@ -48,6 +51,7 @@ class Surroundings:
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     worker_timeout_s: float
     drain_timeout_s: float
+    model_memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +264,13 @@ class ModelRunner:
         manifest = await asyncio.to_thread(self._verified, bundle)
         policy, slo_us = self._policy(manifest), self._slo_us(manifest)
         try:
-            plan = serve_plan(manifest, self._around.blobs, policy=policy, slo_us=slo_us)
+            plan = serve_plan(
+                manifest,
+                self._around.blobs,
+                policy=policy,
+                slo_us=slo_us,
+                memory_bytes=self._around.model_memory_bytes,
+            )
             slowest_s = max(rung.cpu_us for rung in plan.rungs) / 1e6
             hang_timeout_s = max(TRIAL_HANG_S, 50.0 * slowest_s) if on_trial else None
             worker = await ServingWorker.start(

@@ -7,6 +7,7 @@ descriptors (SCM_RIGHTS). Whatever is large travels in shared memory or in a fil
 from __future__ import annotations
 
 import json
+import select
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -70,6 +71,10 @@ class Channel:
         except ConnectionResetError:
             return None
         return json.loads(packet) if packet else None
+
+    def readable(self) -> bool:
+        """Whether a message is there, or the other end is gone."""
+        return bool(select.select([self._socket], [], [], 0.0)[0])
 
     def receive_with_descriptors(self) -> tuple[Message | None, list[int]]:
         """The next message and the descriptors that came with it, which the caller now owns."""

@@ -13,6 +13,7 @@ from tailorbird_agent.adapt.caps import Cap, CapState, advance, uncapped
 from tailorbird_agent.adapt.feasibility import Feasibility
 from tailorbird_agent.worker.ladder import ResidentRung
 from tailorbird_agent.worker.plan import Notice, ServePlan, SwitchNote
+from tailorbird_agent.worker.residency import Residency
 
 _SWITCHES_REMEMBERED = 4096
 
@@ -20,11 +21,11 @@ _SWITCHES_REMEMBERED = 4096
 class Governor:
     """Chooses among resident rungs. live is the rung the policy holds for unpinned requests: one reference."""
 
-    def __init__(self, plan: ServePlan, rungs: Mapping[str, ResidentRung]) -> None:
+    def __init__(self, plan: ServePlan, residency: Residency[ResidentRung]) -> None:
+        self._residency = residency
         self._profiles = tuple(
             RungProfile(rung.name, rung.accuracy, rung.cpu_us, rung.memory_bytes) for rung in plan.rungs
         )
-        self._rungs = rungs
         self._switch_ns: collections.deque[int] = collections.deque(maxlen=_SWITCHES_REMEMBERED)
         self.switches = 0
         self.last_switch_ns = 0
@@ -35,16 +36,21 @@ class Governor:
         policy = make_policy(name, self._profiles)
         self._policy: Policy = policy
         self.slo_us = slo_us
-        # The policy's order, fastest first, is what its indices mean.
-        self._ladder = tuple(self._rungs[profile.name] for profile in policy.ladder)
+        # The policy's order, fastest first, is what its indices mean, here and in the residency.
+        self._names = tuple(profile.name for profile in policy.ladder)
         self._needs = tuple(profile.memory_bytes for profile in policy.ladder)
-        self._caps: CapState = uncapped(len(self._ladder))
+        self._caps: CapState = uncapped(len(self._names))
         self._cap: Cap = self._caps.cap
         self._answering = policy.current
         self._feasibility = Feasibility()
         #: What the last decision made worth telling, beside its switch.
         self.notice: Notice | None = None
-        self.live = self._ladder[policy.current]
+        self.settle()
+
+    def settle(self) -> None:
+        """Take the rung that the policy holds, or what stands in for it while it is not in memory."""
+        self._residency.hold(self._policy.current)
+        self.live = self._residency.at(self._policy.current)[1]
 
     def set_caps(self, readings: Mapping[str, float | None], now_s: float) -> Notice | None:
         """Look at the sensors once more; the cap holds from the next request on. Returns what to tell if it changed."""
@@ -61,24 +67,25 @@ class Governor:
         cap = self._cap
         cause = Cause.OPERATOR if cap.cause is None else cap.cause
         decision = self._policy.choose(deadline_us, cap.index, now_s, cause, queued_us)
-        self._answering = decision.rung
+        self._answering, rung = self._residency.at(decision.rung)
         self.notice = None
         if self._feasibility.look(self._policy.best_chance):
             self.notice = self._feasibility_notice(deadline_us, queued_us)
         if decision.switch is not None:
             started_ns = time.perf_counter_ns()
-            self.live = self._ladder[self._policy.current]
+            self.live = self._residency.at(self._policy.current)[1]
             self.last_switch_ns = time.perf_counter_ns() - started_ns
             self._switch_ns.append(self.last_switch_ns)
             self.switches += 1
-        return self._ladder[decision.rung], decision.switch
+            self._residency.hold(self._policy.current)
+        return rung, decision.switch
 
     def observe(self, wall_us: float, cpu_us: float, slack_us: float, now_s: float) -> None:
         """Tell the policy how the request it chose a rung for last went."""
         self._policy.observe(self._answering, wall_us, cpu_us, slack_us, now_s)
 
     def _cap_notice(self, before: Cap, readings: Mapping[str, float | None]) -> Notice:
-        name, old = self._ladder[self._cap.index].name, self._ladder[before.index].name
+        name, old = self._names[self._cap.index], self._names[before.index]
         cause = self._cap.cause or before.cause
         details = {"cap": name, "cap_before": old, "cause": "" if cause is None else cause.value}
         details |= {reading: _text(value) for reading, value in readings.items() if value is not None}
@@ -87,7 +94,7 @@ class Governor:
         return Notice("cap", f"{self._cap.cause.value} allows rungs up to {name}, before up to {old}", details)
 
     def _feasibility_notice(self, deadline_us: float, queued_us: float) -> Notice:
-        chance, fastest = self._policy.best_chance, self._ladder[0].name
+        chance, fastest = self._policy.best_chance, self._names[0]
         details = {
             "feasible": str(self._feasibility.feasible).lower(),
             "p_on_time": _text(chance),

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,33 +42,59 @@ class ResidentRung:
         lap = self.stopwatch.stop()
         return lap.wall_us, lap.cpu_us
 
+    def close(self) -> None:
+        """Give its memory back."""
+        self.module.close()
+
+
+class RungLoader:
+    """Loads the rungs of one plan, as often as they are needed."""
+
+    def __init__(self, plan: ServePlan) -> None:
+        """Open the runtimes. Raises WorkerError: RUNTIME_MISSING, MODULE_INVALID."""
+        self._plan = plan
+        with _in_words(plan.model):
+            self._runtimes = _open_runtimes(plan)
+            self._golden_inputs = _golden_inputs(plan)
+
+    def verify(self, rung: RungPlan) -> tuple[ResidentRung, RungCheck]:
+        """Load a rung for the first time: warm it and compare it with all its golden outputs.
+
+        Raises:
+            WorkerError: MODULE_INVALID, GOLDEN_MISMATCH or OUT_OF_MEMORY.
+        """
+        with _in_words(self._plan.model):
+            return _bring_up(rung, self._plan, self._runtimes[rung.runtime], self._golden_inputs)
+
+    def load(self, rung: RungPlan) -> ResidentRung:
+        """Load a rung that was verified before: one run warms it and is compared. Raises as verify."""
+        first = dict([next(iter(self._golden_inputs.items()))])
+        with _in_words(self._plan.model):
+            return _bring_up(rung, self._plan, self._runtimes[rung.runtime], first, warm_up_runs=0)[0]
+
 
 def load_ladder(plan: ServePlan) -> tuple[dict[str, ResidentRung], tuple[RungCheck, ...]]:
-    """All rungs of a plan by name, smallest first, and how each came up.
+    """All rungs of a plan by name, smallest first, and how each came up. Raises WorkerError as RungLoader does."""
+    loader = RungLoader(plan)
+    pairs = [loader.verify(rung) for rung in plan.rungs]
+    return {rung.name: rung for rung, _ in pairs}, tuple(check for _, check in pairs)
 
-    Raises:
-        WorkerError: RUNTIME_MISSING, MODULE_INVALID, GOLDEN_MISMATCH or OUT_OF_MEMORY.
-    """
-    rungs: dict[str, ResidentRung] = {}
-    checks: list[RungCheck] = []
+
+@contextmanager
+def _in_words(model: str) -> Iterator[None]:
+    """Runtimes and modules fail in ways of their own; here they become a WorkerError."""
     try:
-        runtimes = _open_runtimes(plan)
-        golden_inputs = _golden_inputs(plan)
-        for rung in plan.rungs:
-            resident, check = _bring_up(rung, plan, runtimes[rung.runtime], golden_inputs)
-            rungs[rung.name] = resident
-            checks.append(check)
+        yield
     except RuntimeMissingError as error:
         raise WorkerError("RUNTIME_MISSING", str(error)) from error
     except ModuleInvalidError as error:
         raise WorkerError("MODULE_INVALID", str(error)) from error
     except MemoryError as error:
-        raise WorkerError("OUT_OF_MEMORY", f"{plan.model} does not fit in memory: {error}") from error
+        raise WorkerError("OUT_OF_MEMORY", f"{model} does not fit in memory: {error}") from error
     except WorkerError:
         raise
-    except Exception as error:  # runtimes and modules fail in ways of their own
-        raise WorkerError("MODULE_INVALID", f"{plan.model} does not load: {error!r}") from error
-    return rungs, tuple(checks)
+    except Exception as error:
+        raise WorkerError("MODULE_INVALID", f"{model} does not load: {error!r}") from error
 
 
 def _open_runtimes(plan: ServePlan) -> dict[str, Runtime]:
@@ -96,7 +123,11 @@ def _golden(tensors: Mapping[str, Array], prefix: str, spec: TensorSpec, path: P
 
 
 def _bring_up(
-    rung: RungPlan, plan: ServePlan, runtime: Runtime, golden_inputs: Mapping[int, list[Array]]
+    rung: RungPlan,
+    plan: ServePlan,
+    runtime: Runtime,
+    golden_inputs: Mapping[int, list[Array]],
+    warm_up_runs: int = _WARM_UP_RUNS,
 ) -> tuple[ResidentRung, RungCheck]:
     started_ns = time.perf_counter_ns()
     module = runtime.load(rung.module, rung.parameters, threads=rung.threads)
@@ -105,7 +136,7 @@ def _bring_up(
     outputs = [aligned_zeros(spec.shape, DATATYPES[spec.datatype][0]) for spec in plan.outputs]
     _check_signature(rung, plan, module, first_input)
     resident = ResidentRung(rung.name, module, make_stopwatch(rung.threads))
-    times_us = [resident.run(first_input, outputs)[1] for _ in range(_WARM_UP_RUNS)]
+    times_us = [resident.run(first_input, outputs)[1] for _ in range(warm_up_runs)] or [0.0]
     worst = _compare(rung, plan, resident, golden_inputs, outputs)
     return resident, RungCheck(rung.name, load_us, times_us[0], times_us[-1], worst)
 

@@ -76,7 +76,8 @@ class ServePlan:
     """One model to serve: its ladder, smallest rung first.
 
     golden_inputs: safetensors with `input.<k>.<name>`; runtime_libraries: (runtime, shared library);
-    slo_us: time a request may take from arrival to answer, None when there is no deadline.
+    slo_us: time a request may take from arrival to answer, None when there is no deadline; memory_bytes: what rungs in
+    memory may take in all, as far as the one held, its neighbours and the smallest allow; None: all stay in memory.
     """
 
     model: str
@@ -87,6 +88,7 @@ class ServePlan:
     runtime_libraries: tuple[tuple[str, Path], ...]
     policy: str
     slo_us: float | None
+    memory_bytes: int | None = None
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ServePlan:
@@ -100,6 +102,7 @@ class ServePlan:
             runtime_libraries=tuple((runtime, Path(path)) for runtime, path in data["runtime_libraries"]),
             policy=data["policy"],
             slo_us=data["slo_us"],
+            memory_bytes=data["memory_bytes"],
         )
 
 
@@ -239,9 +242,14 @@ class RungCheck:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """A serving worker seen from inside. Switch times are those of the reference assignment, nanoseconds."""
+    """A serving worker seen from inside. Switch times are those of the reference assignment, nanoseconds.
+
+    resident: the rungs in memory, fastest first; loads: how many were loaded since the start.
+    """
 
     rss_bytes: int
+    resident: tuple[str, ...]
+    loads: int
     switches_timed: int
     switch_p50_ns: float
     switch_p99_ns: float

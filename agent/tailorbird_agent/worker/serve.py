@@ -9,21 +9,24 @@ from __future__ import annotations
 import gc
 import mmap
 import os
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tailorbird_agent.adapt import RungProfile, make_ladder
 from tailorbird_agent.runtimes.base import Array
 from tailorbird_agent.worker.arena import Layout
 from tailorbird_agent.worker.channel import Channel, Message
 from tailorbird_agent.worker.failure import WorkerError
 from tailorbird_agent.worker.governor import Governor, note
-from tailorbird_agent.worker.ladder import ResidentRung, load_ladder
-from tailorbird_agent.worker.plan import DATATYPES, ServePlan, TensorSpec
+from tailorbird_agent.worker.ladder import ResidentRung, RungLoader
+from tailorbird_agent.worker.plan import DATATYPES, RungCheck, ServePlan, TensorSpec
+from tailorbird_agent.worker.residency import Residency, needed
 
 #: A message has to fit a packet; runtimes are known to print their stacks into an error.
 _ERROR_CHARACTERS = 2000
@@ -37,8 +40,8 @@ def serve(descriptor: int, sandbox: Sequence[str]) -> None:
         return
     plan = ServePlan.from_json(message["plan"])
     try:
-        rungs, checks = load_ladder(plan)
-        governor = _govern(plan, rungs)
+        residency, checks, names = _load(plan)
+        governor = _govern(plan, residency)
         slots = _map_slots(descriptors[0], plan.inputs, plan.outputs)
     except WorkerError as error:
         channel.send({"error": (error.reason, error.message[:_ERROR_CHARACTERS])})
@@ -46,7 +49,7 @@ def serve(descriptor: int, sandbox: Sequence[str]) -> None:
     # What loading made lives as long as the process: the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    server = Server(channel, slots, rungs, governor)
+    server = Server(channel, slots, Rungs(names, residency), governor)
     ready = {"sandbox": list(sandbox), "checks": [asdict(check) for check in checks], "current": governor.live.name}
     channel.send(ready)
     server.run()
@@ -64,12 +67,26 @@ class Slot:
         self.outputs = outputs
 
 
+class Rungs:
+    """The rungs by name, fastest first, wherever they are."""
+
+    def __init__(self, names: Sequence[str], residency: Residency[ResidentRung]) -> None:
+        self.residency = residency
+        self._names = tuple(names)
+
+    def __getitem__(self, name: str) -> ResidentRung:
+        return self.residency.get(self._names.index(name))
+
+    @property
+    def resident(self) -> tuple[str, ...]:
+        """Those in memory."""
+        return tuple(self._names[index] for index in self.residency.indices)
+
+
 class Server:
     """Answers messages."""
 
-    def __init__(
-        self, channel: Channel, slots: Sequence[Slot], rungs: Mapping[str, ResidentRung], governor: Governor
-    ) -> None:
+    def __init__(self, channel: Channel, slots: Sequence[Slot], rungs: Rungs, governor: Governor) -> None:
         self._channel = channel
         self._slots = slots
         self._rungs = rungs
@@ -82,11 +99,26 @@ class Server:
 
     def run(self) -> None:
         """Answer until the daemon stops or is gone."""
-        while (message := self._channel.receive()) is not None and message["op"] != "stop":
+        while True:
+            self._settle()
+            message = self._channel.receive()
+            if message is None or message["op"] == "stop":
+                return
             if message["op"] == "infer":
                 self._channel.send(self._infer(message))
             else:
                 self._channel.send(self._controls[message["op"]](message))
+
+    def _settle(self) -> None:
+        """Load and unload what is to be, as long as no request waits."""
+        residency = self._rungs.residency
+        while residency.unsettled and not self._channel.readable():
+            try:
+                residency.settle()
+            except WorkerError as error:  # the file has gone bad or memory has run out: smaller rungs answer
+                sys.stderr.write(f"a rung could not be loaded again: {error}\n")
+                return
+            self._governor.settle()
 
     def _infer(self, message: Message) -> Message:
         number = message["id"]
@@ -99,15 +131,17 @@ class Server:
         deadline_us = np.inf if slo_us is None else slo_us
         slack_us = deadline_us - queue_us
         pinned = message.get("rung")
-        rung, switch = (
-            (self._rungs[pinned], None) if pinned else governor.choose(deadline_us, queue_us, started_ns / 1e9)
-        )
         slot = self._slots[message["slot"]]
+        rung, switch = None, None
         try:
+            if pinned:
+                rung = self._rungs[pinned]
+            else:
+                rung, switch = governor.choose(deadline_us, queue_us, started_ns / 1e9)
             wall_us, cpu_us = rung.run(slot.inputs, slot.outputs)
         except Exception as error:
             reason = "OUT_OF_MEMORY" if isinstance(error, MemoryError) else "MODULE_INVALID"
-            words = f"rung {rung.name} failed on this input: {error}"
+            words = f"rung {rung.name if rung else pinned} failed on this input: {error}"
             return {"id": number, "error": (reason, words[:_ERROR_CHARACTERS])}
         if not pinned:
             governor.observe(wall_us, cpu_us, slack_us, time.perf_counter_ns() / 1e9)
@@ -140,15 +174,41 @@ class Server:
     def _status(self, _: Message) -> Message:
         return {
             "rss_bytes": _resident_bytes(),
+            "resident": self._rungs.resident,
+            "loads": self._rungs.residency.loads,
             "switches_timed": self._governor.switches,
             "switch_p50_ns": self._governor.switch_quantile_ns(0.5),
             "switch_p99_ns": self._governor.switch_quantile_ns(0.99),
         }
 
 
-def _govern(plan: ServePlan, rungs: Mapping[str, ResidentRung]) -> Governor:
+def _load(plan: ServePlan) -> tuple[Residency[ResidentRung], tuple[RungCheck, ...], list[str]]:
+    """Load and verify every rung once, keep those that fit, and name all in the order of the policies' indices."""
+    loader = RungLoader(plan)
+    by_name = {rung.name: rung for rung in plan.rungs}
+    ladder = make_ladder(RungProfile(rung.name, rung.accuracy, rung.cpu_us) for rung in plan.rungs)
+    ordered = [by_name[profile.name] for profile in ladder]
+    sizes_bytes = [rung.memory_bytes for rung in ordered]
+    loaded: dict[int, ResidentRung] = {}
+    checks = []
+    first = needed(len(ordered) - 1, len(ordered))
+    # What starts out in memory comes last: never more than one rung beyond it at a time.
+    for index in sorted(range(len(ordered)), key=lambda index: (index in first, -index)):
+        rung, check = loader.verify(ordered[index])
+        checks.append(check)
+        spare_bytes = sum(sizes_bytes[each] for each in {*loaded, *first, index})
+        if index in first or plan.memory_bytes is None or spare_bytes <= plan.memory_bytes:
+            loaded[index] = rung
+        else:
+            rung.close()
+    residency = Residency(sizes_bytes, lambda index: loader.load(ordered[index]), plan.memory_bytes, loaded)
+    by_rung = {check.rung: check for check in checks}
+    return residency, tuple(by_rung[rung.name] for rung in plan.rungs), [rung.name for rung in ordered]
+
+
+def _govern(plan: ServePlan, residency: Residency[ResidentRung]) -> Governor:
     try:
-        return Governor(plan, rungs)
+        return Governor(plan, residency)
     except ValueError as error:
         raise WorkerError("POLICY_UNKNOWN", str(error)) from error
 

@@ -168,7 +168,8 @@ class ServingWorker:
 
     async def status(self) -> WorkerStatus:
         """The worker from inside. Raises WorkerError when it is gone."""
-        return WorkerStatus(**await self._call({"op": "status"}))
+        reply = await self._call({"op": "status"})
+        return WorkerStatus(**(reply | {"resident": tuple(reply["resident"])}))
 
     async def drain(self, timeout_s: float) -> None:
         """Take no new request and wait for those in flight. Raises WorkerError WORKER_TIMEOUT if some are left."""
