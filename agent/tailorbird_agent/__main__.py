@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tailorbird_agent import __version__
-from tailorbird_agent.config import Config, load_config
+from tailorbird_agent.config import SWAPS, Config, load_config
 from tailorbird_agent.errors import ConfigError
 
 
@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--tls-client-ca", type=Path, metavar="FILE", help="CA that signs the clients' certificates, PEM")
     run.add_argument("--quota-bytes", type=int, metavar="N", help="most that blobs may take; 0 for the whole disk")
     run.add_argument("--model-memory-bytes", type=int, metavar="N", help="most that a model's rungs may take in memory")
+    run.add_argument("--swap", choices=SWAPS, help="load a new bundle beside the old one, after it, or as fits")
     run.add_argument("--idle-exit", dest="idle_exit_s", type=float, metavar="SECONDS", help="leave when nobody calls")
     run.add_argument("--log-level", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     run.set_defaults(act=_run)

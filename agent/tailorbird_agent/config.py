@@ -36,7 +36,8 @@ class Config:
     control, never without them; quota_bytes: most the blobs may take, 0 for the whole disk; reserve_bytes: what stays
     free on the disk whatever happens; model_memory_bytes: most that the rungs of a model may take in memory, as far as
     the one in use and its neighbours allow, 0 for a quarter of the machine's; idle_exit_s: leave after this long
-    without a call, 0 for never.
+    without a call, 0 for never; swap: "available" loads a new bundle beside the one that serves, "sparing" after that
+    one has gone, with a gap that clients are told of, "auto" the one or the other as memory allows.
     """
 
     state: Path
@@ -54,6 +55,7 @@ class Config:
     drain_timeout_s: float = 10.0
     sensor_interval_s: float = 1.0
     model_memory_bytes: int = 0
+    swap: str = "auto"
     idle_exit_s: float = 0.0
     log_level: str = "INFO"
 
@@ -75,6 +77,8 @@ class Config:
         return None
 
 
+#: How a bundle follows another: see Config.swap.
+SWAPS = ("auto", "available", "sparing")
 KNOWN = tuple(field.name for field in fields(Config))
 
 
@@ -104,6 +108,8 @@ def load_config(
     state = values.pop("state", default_state())
     socket_dir = values.pop("socket_dir", state)
     base = Config(state=state.absolute(), name=socket.gethostname(), socket_dir=socket_dir.absolute())
+    if values.get("swap", base.swap) not in SWAPS:
+        raise ConfigError(f"swap is {values['swap']!r}", fix=f"give one of {', '.join(SWAPS)}")
     return replace(base, **values)
 
 

@@ -25,6 +25,7 @@ from tailorbird_agent import __version__, wire
 from tailorbird_agent.benching import Bench
 from tailorbird_agent.config import Config
 from tailorbird_agent.deploy.models import Models
+from tailorbird_agent.deploy.room import available_bytes, has_room
 from tailorbird_agent.deploy.runner import Surroundings
 from tailorbird_agent.errors import ConfigError
 from tailorbird_agent.events import EventLog
@@ -112,6 +113,7 @@ class Daemon:
             config.worker_timeout_s,
             config.drain_timeout_s,
             config.model_memory_bytes or _physical_bytes() // MODEL_SHARE,
+            lambda needed_bytes: has_room(config.swap, needed_bytes, available_bytes()),
         )
         self.models = Models(
             around, self._card, store_lock=self._store_lock, leased=self._leased, blob_grace_s=config.blob_grace_s

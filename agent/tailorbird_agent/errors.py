@@ -102,6 +102,9 @@ CATALOGUE: dict[str, Entry] = {
         "DEADLINE_EXCEEDED", "The worker process did not answer in time.", "Raise the timeout or use a smaller rung."
     ),
     "WORKER_BUSY": Entry("RESOURCE_EXHAUSTED", "The worker's queue is full.", "Retry later, or send fewer at a time."),
+    "REPLACING": Entry(
+        "UNAVAILABLE", "The model is being replaced; this device has no room for two at once.", "Retry in a moment."
+    ),
     "STOPPING": Entry("UNAVAILABLE", "The agent is stopping.", "Retry when it runs again."),
     "DEADLINE": Entry("DEADLINE_EXCEEDED", "The deadline passed before an answer was ready.", "Raise the deadline."),
     "OUT_OF_MEMORY": Entry(

@@ -124,7 +124,7 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
 
         Raises:
             RequestError: MODEL_NOT_FOUND, nothing of it serves.
-            ServingError: WORKER_DIED, when no worker came back in time.
+            ServingError: REPLACING, in an announced gap; WORKER_DIED, when no worker came back in time.
         """
         if (serving := runner.pointer.current) is not None:
             return serving
@@ -132,6 +132,8 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
             phase = runner.deployment.phase.value
             message = f'"{runner.model}" is {phase}: no bundle of it serves.'
             raise RequestError("MODEL_NOT_FOUND", message, model=runner.model)
+        if (gap_s := runner.pointer.gap_left_s()) is not None:
+            raise ServingError("REPLACING", f'"{runner.model}" is back in about {gap_s:.1f} s.', retry_after_s=gap_s)
         remaining = context.time_remaining()
         waited = await runner.pointer.wait(RESTART_WAIT_S if remaining is None else min(RESTART_WAIT_S, remaining))
         if waited is None:

@@ -48,6 +48,16 @@ def serve_plan(
     )
 
 
+#: What a worker takes beside its rungs: interpreter, numpy, a runtime. Measured with LiteRT, rounded up.
+WORKER_BYTES = 64 << 20
+
+
+def worker_bytes(manifest: Manifest, model_memory_bytes: int) -> int:
+    """What a worker of this bundle will take in memory, about."""
+    rungs = sorted((rung.memory_bytes for rung in manifest.rungs), reverse=True)
+    return WORKER_BYTES + max(min(sum(rungs), model_memory_bytes), rungs[0])
+
+
 def check_policy(policy: str, manifest: Manifest) -> None:
     """Refuse a policy that cannot run on a ladder.
 

@@ -16,7 +16,7 @@ from typing import Any
 from tailorbird_agent.deploy import machine
 from tailorbird_agent.deploy.machine import Action, Deployment, Phase
 from tailorbird_agent.deploy.manifest import Manifest
-from tailorbird_agent.deploy.plan import DEFAULT_POLICY, check_policy, serve_plan
+from tailorbird_agent.deploy.plan import DEFAULT_POLICY, check_policy, serve_plan, worker_bytes
 from tailorbird_agent.deploy.pointer import Pointer, Serving
 from tailorbird_agent.deploy.trial import Pace, Trial
 from tailorbird_agent.errors import AgentError, BundleError, RequestError, ServingError, StoreError, reason_of
@@ -35,13 +35,16 @@ MAX_BACKOFF_S = 30.0
 HEALTHY_S = 60.0
 #: A worker on trial that shows no progress for this long, or for fifty times its slowest rung, hangs.
 TRIAL_HANG_S = 3.0
+#: How long a gap is said to last while no load of this model has been timed.
+FIRST_GAP_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a runner works with. spawn runs a task for the life of the daemon; parse reads a manifest's bytes.
 
-    model_memory_bytes: what the rungs of one model may take in memory.
+    model_memory_bytes: what the rungs of one model may take in memory; has_room: whether a worker that takes so many
+    bytes fits beside those that run.
     """
 
     blobs: Blobs
@@ -52,6 +55,7 @@ class Surroundings:
     worker_timeout_s: float
     drain_timeout_s: float
     model_memory_bytes: int
+    has_room: Callable[[int], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class ModelRunner:
         self._lock = asyncio.Lock()
         self._live = around.ledger.get(model)
         self._deaths = 0
+        self._load_s = FIRST_GAP_S
         self._pace: tuple[Serving, Pace] | None = None
         self._trial: tuple[Serving, Trial] | None = None
 
@@ -233,7 +238,42 @@ class ModelRunner:
             return now, action
 
     async def _load_and_serve(self, bundle: str, generation: int, *, commit: bool) -> Deployment:
-        """Move requests to a bundle once it is loaded and recorded; until then nothing has changed."""
+        """Move requests to a bundle once it is loaded and recorded; until then nothing has changed.
+
+        Where two do not fit, the one that serves goes first, and comes back when the new one does not come up.
+        """
+        made_room = await self._make_room(bundle)
+        try:
+            return await self._load_beside(bundle, generation, commit=commit)
+        except BaseException:
+            if made_room and self.pointer.current is None:
+                self._around.spawn(self._start_active(self._live.active_since, delay_s=0.0))
+            raise
+
+    async def _make_room(self, bundle: str) -> bool:
+        """End the worker that serves if the new one does not fit beside it, and announce the gap; whether it did."""
+        serving = self.pointer.current
+        if serving is None:
+            return False
+        manifest = await asyncio.to_thread(self._verified, bundle)
+        needed_bytes = worker_bytes(manifest, self._around.model_memory_bytes)
+        if self._around.has_room(needed_bytes):
+            return False
+        seconds = self._load_s
+        self._note(
+            "gap",
+            f"bundle {serving.bundle[:12]} stops before {bundle[:12]} is loaded: there is no room for both; "
+            f"expected to last {seconds:.1f} s",
+            expected_s=f"{seconds:.3f}",
+            needed_bytes=str(needed_bytes),
+            bundle=bundle,
+        )
+        self.pointer.open_gap(seconds)
+        await self._retire(serving)
+        return True
+
+    async def _load_beside(self, bundle: str, generation: int, *, commit: bool) -> Deployment:
+        """Load, record, and move requests."""
         worker, manifest = await self._load(bundle, on_trial=not commit)
         try:
             now, action = await self._apply(machine.Loaded(generation))
@@ -256,11 +296,13 @@ class ModelRunner:
         """A worker that holds a bundle, warm and checked. Blobs are read again first: disks rot.
 
         on_trial: it is given less time to show progress.
+        How long it took is what the next gap is announced with.
 
         Raises:
             StoreError: BLOB_MISSING, BLOB_CORRUPT.
             BundleError, ServingError: what the worker says.
         """
+        began = time.monotonic()
         manifest = await asyncio.to_thread(self._verified, bundle)
         policy, slo_us = self._policy(manifest), self._slo_us(manifest)
         try:
@@ -285,6 +327,7 @@ class ModelRunner:
             raise kind(error.reason, f"{error.message}.") from None
         except OSError as error:
             raise ServingError("OUT_OF_MEMORY", f"No process could be started: {error.strerror}.") from None
+        self._load_s = time.monotonic() - began
         return worker, manifest
 
     def _verified(self, bundle: str) -> Manifest:
