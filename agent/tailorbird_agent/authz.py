@@ -59,7 +59,17 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     },
     **{
         _OPEN_INFERENCE + name: _INFER
-        for name in ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
+        for name in (
+            "ServerLive",
+            "ServerReady",
+            "ModelReady",
+            "ServerMetadata",
+            "ModelMetadata",
+            "ModelInfer",
+            "ModelStreamInfer",
+            "RepositoryIndex",
+            "ModelStatistics",
+        )
     },
     **{_HEALTH + name: _ANYBODY for name in ("Check", "Watch", "List")},
 }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from tailorbird_agent import __version__
@@ -29,6 +29,7 @@ from tailorbird_api.inference import open_inference_pb2_grpc as oip_grpc
 #: How long a request waits for a worker that is being restarted.
 RESTART_WAIT_S = 5.0
 DEFAULT_TIMEOUT_S = 60.0
+_READY = "READY"
 BUNDLE_DIGITS = 12
 
 # Datatype -> (field of InferTensorContents, array type code). The protocol has no typed field for FP16.
@@ -58,7 +59,9 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
         return oip.ServerReadyResponse(ready=True)
 
     async def ServerMetadata(self, request: oip.ServerMetadataRequest, context: Context) -> oip.ServerMetadataResponse:
-        return oip.ServerMetadataResponse(name="tailorbird-agent", version=__version__)
+        return oip.ServerMetadataResponse(
+            name="tailorbird-agent", version=__version__, extensions=["model_repository", "statistics"]
+        )
 
     async def ModelReady(self, request: oip.ModelReadyRequest, context: Context) -> oip.ModelReadyResponse:
         runner = self._models.runners.get(request.name)
@@ -118,6 +121,43 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
         if answer.missed is not None:
             response.parameters["missed"].bool_param = answer.missed
         return response
+
+    async def ModelStreamInfer(
+        self, request_iterator: AsyncIterator[oip.ModelInferRequest], context: Context
+    ) -> AsyncIterator[oip.ModelStreamInferResponse]:
+        async for request in request_iterator:
+            try:
+                answer = await self.ModelInfer(request, context)
+            except AgentError as error:
+                # The caller finds its request by the id of the answer.
+                told = oip.ModelInferResponse(model_name=request.model_name[:128], id=request.id)
+                yield oip.ModelStreamInferResponse(error_message=f"{error.reason}: {error}", infer_response=told)
+            else:
+                yield oip.ModelStreamInferResponse(infer_response=answer)
+
+    async def RepositoryIndex(
+        self, request: oip.RepositoryIndexRequest, context: Context
+    ) -> oip.RepositoryIndexResponse:
+        if request.repository_name:
+            return oip.RepositoryIndexResponse()
+        runners = (runner for _, runner in sorted(self._models.runners.items()))
+        entries = (entry for runner in runners for entry in _index(runner))
+        return oip.RepositoryIndexResponse(
+            models=[each for each in entries if each.state == _READY or not request.ready]
+        )
+
+    async def ModelStatistics(
+        self, request: oip.ModelStatisticsRequest, context: Context
+    ) -> oip.ModelStatisticsResponse:
+        names = [request.name] if request.name else sorted(self._models.runners)
+        servings = [self._models.get(name).pointer.current for name in names]
+        found = [
+            each
+            for serving in servings
+            if serving is not None
+            for each in _statistics(serving, _pinned(serving, request.version))
+        ]
+        return oip.ModelStatisticsResponse(model_stats=found)
 
     async def _serving(self, runner: ModelRunner, context: Context) -> Serving:
         """What answers requests for a model now; while its worker restarts, what answers them in a moment.
@@ -254,6 +294,45 @@ def _slo_us(request: oip.ModelInferRequest) -> float | None:
     if kind not in {"double_param", "int64_param", "uint64_param"} or not 0 < getattr(parameter, kind) < float("inf"):
         raise RequestError("INPUT_INVALID", "The parameter slo_us is a number of microseconds above zero.")
     return float(getattr(parameter, kind))
+
+
+def _index(runner: ModelRunner) -> Iterator[oip.RepositoryIndexResponse.ModelIndex]:
+    """One entry for each rung that serves; one that says why when none does."""
+    serving = runner.pointer.current
+    entry = oip.RepositoryIndexResponse.ModelIndex
+    if serving is None:
+        gap = runner.pointer.gap_left_s()
+        reason = runner.deployment.phase.value if gap is None else f"being replaced, back in about {gap:.1f} s"
+        yield entry(name=runner.model, state="UNAVAILABLE", reason=reason)
+        return
+    for rung in serving.manifest.rungs:
+        yield entry(name=runner.model, version=_version(serving, rung.name), state=_READY)
+
+
+def _statistics(serving: Serving, only: str | None) -> Iterator[oip.ModelStatistics]:
+    """What each rung, or only one, did since the worker started; failures belong to the worker and stand with each."""
+    stats = serving.worker.stats
+    for rung in serving.manifest.rungs:
+        if only not in {None, rung.name}:
+            continue
+        count, times = stats.rungs[rung.name], stats.times[rung.name]
+        yield oip.ModelStatistics(
+            name=serving.manifest.model,
+            version=_version(serving, rung.name),
+            last_inference=round(1e3 * times.last_unix_s),
+            inference_count=count,
+            execution_count=count,
+            inference_stats=oip.InferStatistics(
+                success=_duration(count, times.wall_us + times.queue_us),
+                fail=oip.StatisticDuration(count=stats.failures),
+                queue=_duration(count, times.queue_us),
+                compute_infer=_duration(count, times.wall_us),
+            ),
+        )
+
+
+def _duration(count: int, total_us: float) -> oip.StatisticDuration:
+    return oip.StatisticDuration(count=count, ns=round(1e3 * total_us))
 
 
 def _metadata(spec: TensorSpec) -> oip.ModelMetadataResponse.TensorMetadata:

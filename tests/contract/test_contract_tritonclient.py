@@ -15,7 +15,7 @@ from agentkit.process import Agent
 SHAPE = (1, 16)
 
 CLIENT = """
-import asyncio, json, sys
+import asyncio, json, queue, sys
 import numpy as np
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
@@ -54,7 +54,29 @@ async def many():
         done = await asyncio.gather(*(other.infer("toy", inputs()) for _ in range(64)))
         return [float(each.as_numpy("y")[0, 0]) for each in done]
 
+def stream():
+    answers = queue.Queue()
+    client.start_stream(lambda result, error: answers.put((result, error)))
+    for number, version in enumerate(("r0", "r9", "r1")):
+        client.async_stream_infer("toy", inputs(), model_version=version, request_id=f"s{number}")
+    seen = [answers.get(timeout=60) for _ in range(3)]
+    client.stop_stream()
+    return [
+        [str(error)] if error else [answer.get_response().id, answer.get_response().model_version]
+        for answer, error in seen
+    ]
+
+index = client.get_model_repository_index().models
+statistics = client.get_inference_statistics("toy", "r1").model_stats
+everything = client.get_inference_statistics().model_stats
 print(json.dumps({
+    "stream": stream(),
+    "index": [[m.name, m.version, m.state] for m in index],
+    "statistics": [
+        [m.name, m.version, m.inference_count, m.inference_stats.success.count, m.inference_stats.compute_infer.ns]
+        for m in statistics
+    ],
+    "counts": [m.inference_count for m in everything],
     "health": health,
     "server": [client.get_server_metadata().name, client.get_server_metadata().version],
     "inputs": [[t.name, t.datatype, list(t.shape)] for t in metadata.inputs],
@@ -132,3 +154,23 @@ def test_the_stock_client_is_told_what_is_wrong(seen: dict[str, Any]) -> None:
         "version": "StatusCode.NOT_FOUND",
     }
     assert "FP32[1, 16], got FP32[1, 5]" in seen["refusals"]["shape"][1]
+
+
+def test_the_stock_client_lists_every_version_that_can_answer(seen: dict[str, Any]) -> None:
+    bundle = make_bundle(1).sha256[:12]
+    assert seen["index"] == [["toy", f"{bundle}/r{rung}", "READY"] for rung in range(3)]
+
+
+def test_the_stock_client_reads_how_often_each_version_answered_and_how_long_that_took(seen: dict[str, Any]) -> None:
+    ((name, version, count, succeeded, compute_ns),) = seen["statistics"]
+    assert (name, version, count, succeeded) == ("toy", f"{make_bundle(1).sha256[:12]}/r1", 1, 1)
+    assert 1_000 < compute_ns < 10**10
+    assert seen["counts"][:2] == [1, 1]
+    assert seen["counts"][2] >= 3
+
+
+def test_a_stream_answers_in_order_and_outlives_a_request_that_is_wrong(seen: dict[str, Any]) -> None:
+    bundle = make_bundle(1).sha256[:12]
+    first, wrong, last = seen["stream"]
+    assert (first, last) == (["s0", f"{bundle}/r0"], ["s2", f"{bundle}/r1"])
+    assert "RUNG_NOT_FOUND" in wrong[0]

@@ -21,12 +21,23 @@ _STOP_GRACE_S = 1.0
 
 
 @dataclass(slots=True)
+class RungTimes:
+    """What one rung's answers took in all, microseconds; last_unix_s: when the last one came."""
+
+    wall_us: float = 0.0
+    queue_us: float = 0.0
+    last_unix_s: float = 0.0
+
+
+@dataclass(slots=True)
 class ServingStats:
-    """Counters since the worker started."""
+    """Counters since the worker started. rungs: answers of each; failures: requests it took and did not answer."""
 
     policy: str
     current_rung: str
     rungs: dict[str, int]
+    times: dict[str, RungTimes]
+    failures: int = 0
     requests: int = 0
     misses: int = 0
     switches: int = 0
@@ -52,7 +63,8 @@ class ServingWorker:
         self.sandbox: tuple[str, ...] = ()
         self.checks: tuple[RungCheck, ...] = ()
         names = [rung.name for rung in plan.rungs]
-        self.stats = ServingStats(plan.policy, names[-1], dict.fromkeys(names, 0))
+        times = {name: RungTimes() for name in names}
+        self.stats = ServingStats(plan.policy, names[-1], dict.fromkeys(names, 0), times)
         self._loop = asyncio.get_running_loop()
         self._hang_timeout_s = hang_timeout_s
         self._input_sizes = tuple(spec.size_bytes for spec in plan.inputs)
@@ -169,7 +181,8 @@ class ServingWorker:
     async def status(self) -> WorkerStatus:
         """The worker from inside. Raises WorkerError when it is gone."""
         reply = await self._call({"op": "status"})
-        return WorkerStatus(**(reply | {"resident": tuple(reply["resident"])}))
+        reply["resident"] = tuple(reply["resident"])
+        return WorkerStatus(**reply)
 
     async def drain(self, timeout_s: float) -> None:
         """Take no new request and wait for those in flight. Raises WorkerError WORKER_TIMEOUT if some are left."""
@@ -267,6 +280,7 @@ class ServingWorker:
 
     def _land(self, flight: _Flight, message: Message) -> None:
         if "error" in message:
+            self.stats.failures += 1
             flight.future.set_exception(WorkerError(*message["error"]))
             return
         note, notice = message.get("switch"), message.get("notice")
@@ -283,6 +297,10 @@ class ServingWorker:
         stats = self.stats
         stats.requests += 1
         stats.rungs[answer.rung] += 1
+        times = stats.times[answer.rung]
+        times.wall_us += answer.wall_us
+        times.queue_us += answer.queue_us
+        times.last_unix_s = time.time()
         stats.misses += answer.missed is True
         stats.switches += answer.switch is not None
         stats.current_rung = message["current"]
