@@ -227,7 +227,7 @@ def tune_ladder(
     target = CompileTarget.from_card(card, threads=workspace.settings.threads)
     tvm_target(target)
     boards = DeviceClass.of_card(card, target.threads)
-    lenders = None if transfer_from is None else _lenders(workspace, known, transfer_from, target.threads)
+    lenders = None if transfer_from is None else _lenders(workspace, transfer_from, target.threads)
     subjects = [subject_of(found.network.net, rung, found.network.example[0]) for rung in found.ladder.rungs]
     roofline = roofline_of(workspace, card.name, target.threads)
     with ExitStack() as opened:
@@ -335,11 +335,11 @@ def _same_boards(first: DeviceCard, card: DeviceCard) -> None:
         )
 
 
-def _lenders(workspace: Workspace, known: Devices, name: str, threads: int) -> set[str]:
-    """Classes of boards that a device's schedules are stored under. Raises DeviceError, UsageError."""
+def _lenders(workspace: Workspace, name: str, threads: int) -> set[str]:
+    """Classes of boards that a device's schedules are stored under. Raises UsageError when there are none."""
     schedules = workspace.store.schedules
     classes = set(schedules.classes_of(name))
-    record = None if name == "local" else known.get(name)
+    record = workspace.store.devices.find(name)
     if record is not None and record.card is not None:
         classes.add(DeviceClass.of_card(record.card, threads).name)
     classes &= {boards.name for boards in schedules.classes()}

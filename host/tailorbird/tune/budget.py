@@ -53,6 +53,13 @@ class Budget:
         """What a kernel should take, now that others of its kind are known better."""
         self._accounts[key].guess_us = us
 
+    def plain(self, key: str, time_us: float | None, seconds: float) -> None:
+        """A kernel's plain loops took so long. They say nothing of what trials win."""
+        account = self._accounts[key]
+        account.seconds += seconds
+        if time_us is not None and (account.best_us is None or time_us < account.best_us):
+            account.best_us = time_us
+
     def learn(self, key: str, time_us: float | None, seconds: float) -> None:
         """A trial of a kernel took so long; None for one that failed."""
         account = self._accounts[key]

@@ -63,6 +63,7 @@ class Lending:
         self._measurements = measurements
         self._accept = accept
         self._seed = seed
+        self._donors: dict[str, list[Donor]] = {}  # by the beginning of a pattern; kernels share them
 
     def begin(self, task: Task) -> None:
         """Look up what is known; replays start in the workers."""
@@ -106,10 +107,7 @@ class Lending:
 
     def _transfers(self, task: Task) -> list[Loan]:
         """Nearest factors and the raw trace of the first donor, then of the others, then the first one's jittered."""
-        groups = [
-            [donor for donor in self._store.donors(beginning) if self._accept(donor)]
-            for beginning in relaxations(task.workload.pattern)
-        ]
+        groups = [self._of_pattern(beginning) for beginning in relaxations(task.workload.pattern)]
         donors = rank(groups, task.workload, self._schedules.boards, _DONORS)
         loans = [Loan(mode, donor.record.trace_json, donor) for donor in donors for mode in ("nearest", "raw")]
         jitter = [
@@ -118,6 +116,11 @@ class Lending:
             for donor in donors[:2]
         ]
         return loans + jitter
+
+    def _of_pattern(self, beginning: str) -> list[Donor]:
+        if beginning not in self._donors:
+            self._donors[beginning] = [donor for donor in self._store.donors(beginning) if self._accept(donor)]
+        return self._donors[beginning]
 
     def _ask(self, task: Task, loans: Sequence[Loan]) -> bool:
         """Have a worker replay loans on the kernel. Whether there are any."""

@@ -139,7 +139,8 @@ class Tuner:
         self._opening.learn(record)
         if plan.workload in self._pursuits:
             self._pursuits[plan.workload].learn(plan, outcome.us, record.error)
-        self._budget.learn(plan.workload, outcome.us, seconds)
+        told = self._budget.plain if plan.is_default else self._budget.learn
+        told(plan.workload, outcome.us, seconds)
         for each in self._tasks.values():
             self._budget.expect(each.key, self._guess(each))
         self.tally.count(outcome.failure)

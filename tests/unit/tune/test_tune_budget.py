@@ -61,6 +61,14 @@ def test_a_kernel_that_lags_behind_its_kind_is_preferred() -> None:
     assert budget.expected_gain_us("lagging", 4) > 2 * budget.expected_gain_us("good", 4)
 
 
+def test_plain_loops_give_a_kernel_a_time_and_no_hope() -> None:
+    budget = of(known=(1, None))
+    budget.plain("known", 4000.0, 0.5)
+    assert budget.expected_gain_us("known", 1) > 3000.0, "no schedule was tried yet, and one should take 100 us"
+    learn(budget, "known", [100.0] * 16, 4.0)
+    assert budget.expected_gain_us("known", 1) < 5.0
+
+
 def test_a_kernel_tried_in_earlier_runs_promises_less() -> None:
     budget = Budget({"new": (1, 100.0, 100.0, 0), "old": (1, 100.0, 100.0, 500)})
     assert budget.expected_gain_us("old", 8) < budget.expected_gain_us("new", 8) / 10
