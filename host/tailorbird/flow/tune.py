@@ -216,11 +216,12 @@ def tune_ladder(
     Raises:
         UsageError: no such class; no schedules of `transfer_from`.
         CompileError: the target is unknown, or the one device cannot run what is compiled for it.
-        TuningError: candidates were tried and none could be timed.
+        TuningError: none of the candidates could be timed, or none was tried.
         DeviceError, EnvironmentFaultError: no device is left; a disk is full.
     """
     from tailorbird.compile.tvm.target import tvm_target
     from tailorbird.tune.builders import Builders
+    from tailorbird.tune.failure import TuningError
 
     known = Devices(workspace.store)
     names, card, refused = _admitted(known, known.select(devices), note)
@@ -244,6 +245,12 @@ def tune_ladder(
             most_trials=most_trials,
             accept=lambda donor: lenders is None or donor.device_class.name in lenders,
             on_progress=lambda now: on_progress(now, roofline),
+        )
+    if not tuning.trials and any(kernel.us is None for kernel in tuning.kernels):
+        raise TuningError(
+            "no candidate was tried",
+            why=f"{budget_s:g} s or {most_trials} trials leave no room for one",
+            fix="give a longer --budget or more --trials",
         )
     document = TuningDocument(
         found.ladder.model,

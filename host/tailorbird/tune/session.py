@@ -35,6 +35,8 @@ _ROUND = 48
 _UNHURRIED_S, _LIGHT_FLOPS = 0.5, 3e5
 #: Wall time of a candidate before any has been timed.
 _ASSUMED_S = 0.2
+#: Trials of a run whose time is over before it has begun, so that it comes to something.
+_FIRST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +197,10 @@ class _Clock:
         return since
 
     def affordable(self, count: int, under_way: int) -> int:
-        """Trials to begin so that all can end in time, at the pace so far."""
+        """Trials to begin so that all can end in time, at the pace so far; a first batch in any case."""
         room = self._budget_s - self.seconds
+        if not self._laps and not under_way and self._budget_s > 0:
+            return min(count, max(_FIRST, int(room / _ASSUMED_S)))
         if room <= 0:
             return 0
         pace = (self._last - self._first) / self._laps if self._laps else _ASSUMED_S
