@@ -1,7 +1,19 @@
 """python -m tests.bench.latency_local [--suite quick|full] [--work DIR] [--json FILE] [--only NET/CONTEXT ...]
 
 Resumable: what was measured is in DIR and not measured again. On-CPU time throughout, so that a busy machine changes
-little.
+little. On a quiet one the quick suite takes about 15 minutes, the full one about 50.
+
+Costs are wall seconds, building, upload and warm-up included, and are compared with
+
+  (a) measuring 2,000 subnets one by one, and
+  (b) a table of operations without deduplication. What that is follows AutoTailor's own tool (the artifact of Liu et
+      al. 2025): it walks through a list of architectures and, when told not to drop duplicates, writes down every
+      operation of every architecture. So (b) has 2,000 subnets times the operations of each. Its cost per entry is the
+      mean over 120 entries drawn from such a list and measured one by one, equal ones anew.
+
+Reported beside (b), and not judged, are tables that already drop much: an entry for each operation at each place in the
+network and each joint choice of what is elastic in its block; the same for what is elastic at that place alone; and an
+entry for each fused kernel at each place. The last is "entries" of a KernelPlan.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -12,7 +13,9 @@ from tailorbird.predict.proxy import choose_samples, fit_predict
 from tailorbird.predict.proxy_table import ProxyTable
 from tailorbird.predict.ridge import RichRidge
 from tailorbird.predict.transfer import Samples
+from tailorbird.profile import KernelTemplate, ProfileCost
 from tailorbird.profile.fusion import unfused
+from tailorbird.types import Kernel
 from tests.bench.latency_local.measuring import Measured
 from tests.bench.latency_local.settings import END_TO_END, SAMPLES
 from tests.bench.latency_local.subjects import Subjects
@@ -82,13 +85,12 @@ def judge(subjects: Subjects, target: Measured, others: Mapping[str, Measured]) 
         found["autotailor"] = errors([published(c) for c in target.held_out], true)
     return {
         "predictors": found,
-        "cost": _cost(target, found),
+        "cost": _cost(subjects, target, found),
         "kernels": {
             "distinct": target.plan.reachable,
             "exact": target.plan.exact,
             "measured": len(target.table.times),
             "failed": len(target.table.failures),
-            "entries without deduplication": target.plan.entries,
             "interpolation": _interpolation(target),
         },
         "fusions": _fusions(target),
@@ -125,41 +127,75 @@ def _ridge(
     return found
 
 
-def _cost(target: Measured, found: Mapping[str, Mapping[str, float]]) -> dict[str, object]:
+def _cost(subjects: Subjects, target: Measured, found: Mapping[str, Mapping[str, float]]) -> dict[str, object]:
     """Seconds of profiling for `kernel sum + 10`, and those of other ways; everything else extrapolated from means."""
+    entry_s = float(np.mean(target.entry_seconds))
     subnet_s = float(np.mean(target.subnet_seconds))
-    kernel_s = target.table.seconds / len(target.table.times)
-    ours = target.listing_seconds + target.table.seconds + target.probing_seconds + 10 * subnet_s
-    entries = (
-        (unfused(target.kernels_of(c)) if target.operations is not None else target.kernels_of(c))
-        for c in target.held_out
+    operations = _operations(target)
+    cost = ProfileCost(
+        len(target.table.times),
+        target.plan.reachable,
+        target.table.seconds,
+        target.probing_seconds,
+        target.listing_seconds,
+        10,
+        subnet_s,
+        float(np.mean([len(operations(target.kernels_of(config))) for config in target.held_out])),
+        target.plan.entries,
     )
-    operations = float(np.mean([len(kernels) for kernels in entries]))
-    operation_s = kernel_s
-    measured_entries = len(target.table.times)
-    if target.operations is not None:
-        measured_entries += len(target.operations.times)
-        operation_s = target.operations.seconds / len(target.operations.times)
+    tables = {
+        "operations of 2000 subnets": END_TO_END * cost.operations,
+        **_choices(subjects, target, operations),
+        "kernels at every place": float(target.plan.entries),
+    }
     enough = [(int(name.split(", ")[1]), one["mape"]) for name, one in found.items() if name.startswith("rich ridge")]
     equal = next((count for count, mape in enough if mape <= found["kernel sum + 10"]["mape"]), None)
     most = max((count for count, _ in enough), default=0)
     return {
-        "ours_s": round(ours, 2),
-        "kernels_s": round(target.table.seconds, 2),
-        "listing_and_compiling_s": round(target.listing_seconds, 2),
-        "probing_s": round(target.probing_seconds, 2),
-        "kernel_s": round(kernel_s, 4),
+        "ours_s": round(cost.seconds, 2),
+        "kernels_s": round(cost.kernels_s, 2),
+        "listing_and_compiling_s": round(cost.listing_s, 2),
+        "probing_s": round(cost.probes_s, 2),
+        "kernel_s": round(cost.kernel_s, 4),
+        "entry_s": round(entry_s, 4),
         "subnet_s": round(subnet_s, 4),
         "subnets_measured": len(target.subnet_seconds),
-        "entries_measured": measured_entries,
-        "operations_per_subnet": round(operations, 1),
-        "saving, 2000 subnets end to end": round(END_TO_END * subnet_s / ours, 1),
-        "saving, operations of 2000 subnets": round(END_TO_END * operations * operation_s / ours, 1),
-        "saving, entry per place and shape": round(target.plan.entries * kernel_s / ours, 2),
-        "saving, entry per place and shape, timing alone": round(target.plan.entries / target.plan.reachable, 2),
+        "entries_measured": len(target.entry_seconds),
+        "operations_per_subnet": round(cost.operations, 1),
+        "saving, 2000 subnets end to end": round(cost.saving_end_to_end(END_TO_END), 1),
+        "entries without deduplication": {name: round(count) for name, count in tables.items()},
+        **{f"saving, {name}": round(count * entry_s / cost.seconds, 2) for name, count in tables.items()},
+        "kernels at every place over distinct ones": round(target.plan.entries / target.plan.reachable, 2),
         "rich ridge samples for equal error": equal or f"more than {most}",
-        "rich ridge cost over ours": round((equal or most) * subnet_s / ours, 2),
+        "rich ridge cost over ours": round((equal or most) * subnet_s / cost.seconds, 2),
     }
+
+
+def _operations(target: Measured) -> Callable[[Sequence[Kernel]], Sequence[Kernel]]:
+    """What a table that knows no fusion has entries for; TVM has no operations but those it fused."""
+    return unfused if target.operations is not None else tuple
+
+
+def _choices(
+    subjects: Subjects, target: Measured, operations: Callable[[Sequence[Kernel]], Sequence[Kernel]]
+) -> dict[str, float]:
+    """Entries of tables by place: one for each operation and choice of all that is elastic at its place, or its block.
+
+    A block is what can be skipped together; what cannot is one by itself.
+    """
+    template = target.kernels_of
+    if not isinstance(template, KernelTemplate):
+        return {}
+    choices = {dimension.name: len(dimension.choices) for dimension in subjects.net.space.dimensions}
+    at = {name: frozenset(template.places_of(name)) for name in choices}
+    blocks = {place: frozenset(run) for run in template.runs.values() for place in run}
+    by_place = by_block = 0.0
+    for place, kernel in enumerate(template.full):
+        count = len(operations([kernel]))
+        by_place += count * math.prod(choices[name] for name, places in at.items() if place in places)
+        block = blocks.get(place, frozenset({place}))
+        by_block += count * math.prod(choices[name] for name, places in at.items() if block & places)
+    return {"operations at every place and block choice": by_block, "operations at every place": by_place}
 
 
 def _interpolation(target: Measured) -> dict[str, float] | None:

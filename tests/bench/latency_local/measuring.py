@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tailorbird.compile.base import CompileTarget
 from tailorbird.compile.litert.single_op import chain_candidate, single_op_candidate
 from tailorbird.compile.tvm.target import runtime_library
 from tailorbird.db import Store
-from tailorbird.device import Device, DevicePool
+from tailorbird.device import Device, DevicePool, Lease
 from tailorbird.profile import (
     Fusions,
     KernelPlan,
@@ -26,23 +31,27 @@ from tailorbird.profile import (
     seconds_of,
 )
 from tailorbird.profile.fusion import Pair, unfused
+from tailorbird.profile.run import Profiler, kernel_subject
 from tailorbird.tune.builders import Builders
 from tailorbird.tune.foundry import Foundry
 from tailorbird.tune.gather import distinct_kernels
 from tailorbird.tune.session import tune
-from tailorbird.types import Candidate, Config, Measurement, ModuleKind
+from tailorbird.types import Candidate, Config, Kernel, ModuleKind
 from tailorbird.types.schedule import DeviceClass, ScheduleRecord
 from tests.bench.latency_local.settings import Context, Suite
 from tests.bench.latency_local.subjects import Subjects
 
 _NETWORKS_FOR_PROBES = 40
+#: Entries measured of a table without deduplication: from their mean its cost is extrapolated.
+ENTRIES = 120
 
 
 @dataclass
 class Measured:
     """What is known of one network in one context; times in microseconds, costs in seconds of wall time.
 
-    operations, pairs: of LiteRT alone, for the predictor that sums single operations.
+    operations, pairs: of LiteRT alone, for the predictor that sums single operations; entries: seconds of each entry
+    that was measured of a table without deduplication.
     """
 
     context: Context
@@ -53,12 +62,32 @@ class Measured:
     held_out: list[Config]
     subnets_us: dict[Config, float]
     subnet_seconds: list[float]
+    entry_seconds: list[float]
     listing_seconds: float
+    verdicts: dict[str, int]
     fusions: Fusions | None = None
     operations: KernelTable | None = None
     pairs_us: dict[Pair, float] = field(default_factory=dict)
     probing_seconds: float = 0.0
-    verdicts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class _Way:
+    """How the kernels and subnets of a network become modules for one runtime.
+
+    kernels: those that can be built; operations: what a table without deduplication has entries for, of a subnet.
+    """
+
+    kernels_of: KernelsOf
+    plan: KernelPlan
+    kernels: Sequence[Kernel]
+    kernel: Callable[[Any], Candidate]
+    subnet: Callable[[Config], Candidate]
+    operations: Callable[[Config], Sequence[Kernel]]
+    listing_seconds: float
+    library: Path | None = None
+    kernel_as: Callable[[Any], str] | None = None
+    subnet_as: str = ""
 
 
 class Bench:
@@ -72,75 +101,109 @@ class Bench:
         pool = subjects.subnets(self.suite.pool, 0)
         held_out = [c for c in subjects.subnets(self.suite.held_out + self.suite.pool, 50_000) if c not in pool]
         held_out = held_out[: self.suite.held_out]
-        measure = self._litert if context.runtime == "litert" else self._tvm
-        return measure(subjects, context, pool, held_out)
-
-    def _litert(self, subjects: Subjects, context: Context, pool: list[Config], held_out: list[Config]) -> Measured:
-        kernels_of = subjects.kernels
-        plan = plan_kernels(subjects.net.space, kernels_of)
-        networks = [kernels_of(config) for config in subjects.subnets(_NETWORKS_FOR_PROBES, 90_000)]
-        probes = fusion_probes([*networks, *map(unfused, networks)])
-        singles = list({spec for s in plan.specs for spec in unfused([s])} | {s for pair in probes for s in pair})
-        options = {"store": self.store, "protocol": context.kernel_protocol}
-        with self.device.lease() as lease:
+        prepared = self._litert if context.runtime == "litert" else self._tvm
+        with prepared(subjects, context) as way, self.device.lease() as lease:
+            options = {"store": self.store, "runtime": context.runtime, "lease": lease, "runtime_library": way.library}
             table = profile_kernels(
                 self.device,
-                plan.specs,
-                single_op_candidate,
-                lease=lease,
+                way.kernels,
+                way.kernel,
+                built_as=way.kernel_as,
+                protocol=context.kernel_protocol,
                 on_progress=note(context, "kernels"),
                 **options,
             )
-            operations = profile_kernels(
-                self.device,
-                singles,
-                single_op_candidate,
-                lease=lease,
-                on_progress=note(context, "operations"),
-                **options,
-            )
-            pairs = profile_chains(
-                self.device, probes, chain_candidate, lease=lease, on_progress=note(context, "pairs"), **options
-            )
-
-            def build(config: Config) -> Candidate:
-                subject = subjects.subject(config)
-                return Candidate(ModuleKind.LITERT_MODEL, subject.model, subject.inputs, config.key)
-
+            entries = self._entries(subjects, way, context, held_out, lease)
             subnets = profile_subnets(
                 self.device,
                 subjects.identity,
                 [*pool, *held_out],
-                build,
-                store=self.store,
+                way.subnet,
                 protocol=context.subnet_protocol,
-                lease=lease,
+                built_as=way.subnet_as,
                 on_progress=note(context, "subnets"),
+                **options,
             )
-        pairs_us = {pair: m.cpu_median_us for pair, m in pairs.items() if m.ok}
-        fused_pairs = {p: us for p, us in pairs_us.items() if p[0] in table.times and p[1] in table.times}
-        return self._measured(
-            subjects,
+            more = self._fusions(subjects, context, way, table, lease) if context.runtime == "litert" else {}
+        usable = {config: m for config, m in subnets.items() if m.ok}
+        return Measured(
             context,
-            plan,
+            way.plan,
             table,
-            kernels_of,
-            (pool, held_out),
-            subnets,
-            listing_seconds=subjects.listing_seconds("litert"),
-            fusions=Fusions.of(operations.times_us | table.times_us, pairs_us),
-            operations=operations,
-            pairs_us=pairs_us,
-            probing_seconds=sum(seconds_of(m) for pair, m in pairs.items() if pair in fused_pairs),
+            way.kernels_of,
+            [config for config in pool if config in usable],
+            [config for config in held_out if config in usable],
+            {config: m.cpu_median_us for config, m in usable.items()},
+            [seconds_of(m) + subjects.subject(c).seconds[context.runtime] for c, m in usable.items()],
+            entries,
+            way.listing_seconds,
+            dict(Counter(m.verdict.value for m in usable.values())),
+            **more,
         )
 
-    def _tvm(self, subjects: Subjects, context: Context, pool: list[Config], held_out: list[Config]) -> Measured:
-        kernels_of = subjects.programs
-        plan = plan_kernels(subjects.net.space, kernels_of)
-        covering = covering_subnets(subjects.net.space, kernels_of, plan.specs)
-        for number, config in enumerate(covering):
-            note(context, "subnets that cover all kernels")(number, len(covering))
-            subjects.subject(config)
+    def _entries(
+        self, subjects: Subjects, way: _Way, context: Context, subnets: Sequence[Config], lease: Lease
+    ) -> list[float]:
+        """Seconds of entries of a table without deduplication: operations of subnets, equal ones measured anew."""
+        every = [spec for config in subnets for spec in way.operations(config)]
+        drawn = random.Random(0).choices(every, k=ENTRIES)
+        profiler = Profiler(
+            self.device,
+            self.store,
+            context.runtime,
+            "entry",
+            lambda item: way.kernel(item[1]),
+            lambda item: f"{context.name} {subjects.identity} {item[0]} {kernel_subject(item[1])}",
+            context.kernel_protocol,
+            way.library,
+        )
+        found = profiler.measure(list(enumerate(drawn)), lease=lease, on_progress=note(context, "entries"))
+        return [seconds_of(measurement) for measurement in found.values() if measurement.ok]
+
+    @contextmanager
+    def _litert(self, subjects: Subjects, context: Context) -> Iterator[_Way]:
+        def build(config: Config) -> Candidate:
+            subject = subjects.subject(config)
+            return Candidate(ModuleKind.LITERT_MODEL, subject.model, subject.inputs, config.key)
+
+        plan = plan_kernels(subjects.net.space, subjects.kernels)
+        yield _Way(
+            subjects.kernels,
+            plan,
+            plan.specs,
+            single_op_candidate,
+            build,
+            lambda config: unfused(subjects.kernels(config)),
+            subjects.listing_seconds("litert"),
+        )
+
+    def _fusions(
+        self, subjects: Subjects, context: Context, way: _Way, table: KernelTable, lease: Lease
+    ) -> dict[str, Any]:
+        """Pairs of kernels and of single operations, and those alone: what fusing saves, and AutoTailor's table."""
+        networks = [way.kernels_of(config) for config in subjects.subnets(_NETWORKS_FOR_PROBES, 90_000)]
+        probes = fusion_probes([*networks, *map(unfused, networks)])
+        singles = list({spec for s in way.plan.specs for spec in unfused([s])} | {s for pair in probes for s in pair})
+        options = {"store": self.store, "protocol": context.kernel_protocol, "lease": lease}
+        operations = profile_kernels(
+            self.device, singles, single_op_candidate, on_progress=note(context, "operations"), **options
+        )
+        pairs = profile_chains(self.device, probes, chain_candidate, on_progress=note(context, "pairs"), **options)
+        pairs_us = {pair: m.cpu_median_us for pair, m in pairs.items() if m.ok}
+        ours = [m for (first, second), m in pairs.items() if {first, second} <= table.times.keys()]
+        return {
+            "fusions": Fusions.of(operations.times_us | table.times_us, pairs_us),
+            "operations": operations,
+            "pairs_us": pairs_us,
+            "probing_seconds": sum(map(seconds_of, ours)),
+        }
+
+    @contextmanager
+    def _tvm(self, subjects: Subjects, context: Context) -> Iterator[_Way]:
+        plan = plan_kernels(subjects.net.space, subjects.programs)
+        missing = [program for program in plan.specs if not subjects.has(program)]
+        covering = covering_subnets(subjects.net.space, subjects.programs, missing)
+        subjects.cover("tvm", covering)
         target = CompileTarget(self.device.card.triple, context.cpu, context.threads)
         library = runtime_library(self.device.card.triple)
         records = self._schedules(subjects, library)
@@ -148,7 +211,7 @@ class Bench:
             foundry = Foundry(builders, records, self.work / "objects")
             started = time.monotonic()
             foundry.compile(subjects.call(program) for program in plan.specs if subjects.has(program))
-            compiling = time.monotonic() - started
+            compiling = self._once(context, subjects, time.monotonic() - started)
             usable = [program for program in plan.specs if subjects.has(program) and program not in foundry.errors]
             note(context, "kernels that do not compile")(len(foundry.errors), len(plan.specs))
 
@@ -158,42 +221,18 @@ class Bench:
                 module = foundry.network(subject.objects, subject.functions)
                 return Candidate(ModuleKind.TVM_MODEL, module, subject.inputs, config.key)
 
-            with self.device.lease() as lease:
-                table = profile_kernels(
-                    self.device,
-                    usable,
-                    foundry.candidate,
-                    built_as=lambda program: foundry[program].built_as,
-                    store=self.store,
-                    runtime="tvm",
-                    protocol=context.kernel_protocol,
-                    runtime_library=library,
-                    lease=lease,
-                    on_progress=note(context, "kernels"),
-                )
-                subnets = profile_subnets(
-                    self.device,
-                    subjects.identity,
-                    [*pool, *held_out],
-                    build,
-                    store=self.store,
-                    runtime="tvm",
-                    protocol=context.subnet_protocol,
-                    runtime_library=library,
-                    lease=lease,
-                    on_progress=note(context, "subnets"),
-                    built_as=foundry.built_as(usable),
-                )
-        return self._measured(
-            subjects,
-            context,
-            plan,
-            table,
-            kernels_of,
-            (pool, held_out),
-            subnets,
-            listing_seconds=self._once(context, subjects, compiling) + subjects.listing_seconds("tvm", covering),
-        )
+            yield _Way(
+                subjects.programs,
+                plan,
+                usable,
+                foundry.candidate,
+                build,
+                lambda config: [program for program in subjects.programs(config) if program in usable],
+                subjects.listing_seconds("tvm") + compiling,
+                library,
+                lambda program: foundry[program].built_as,
+                foundry.built_as(usable),
+            )
 
     def _schedules(self, subjects: Subjects, library: Path) -> list[ScheduleRecord]:
         """Schedules for the full and the smallest network, searched once for this machine's own CPU."""
@@ -219,38 +258,6 @@ class Bench:
         total = max(known, seconds)
         path.write_text(str(total))
         return total
-
-    def _measured(
-        self,
-        subjects: Subjects,
-        context: Context,
-        plan: KernelPlan,
-        table: KernelTable,
-        kernels_of: KernelsOf,
-        chosen: tuple[list[Config], list[Config]],
-        subnets: dict[Config, Measurement],
-        *,
-        listing_seconds: float,
-        **more: object,
-    ) -> Measured:
-        usable = {config: m for config, m in subnets.items() if m.ok}
-        seconds = [seconds_of(m) + subjects.subject(c).seconds[context.runtime] for c, m in usable.items()]
-        verdicts: dict[str, int] = {}
-        for m in usable.values():
-            verdicts[m.verdict.value] = verdicts.get(m.verdict.value, 0) + 1
-        return Measured(
-            context,
-            plan,
-            table,
-            kernels_of,
-            [config for config in chosen[0] if config in usable],
-            [config for config in chosen[1] if config in usable],
-            {config: m.cpu_median_us for config, m in usable.items()},
-            seconds,
-            listing_seconds,
-            verdicts=verdicts,
-            **more,
-        )
 
 
 def note(context: Context, what: str):
