@@ -17,7 +17,7 @@ from tailorbird.types import Ladder
 from tailorbird.units import count_words, share_words, time_words
 
 if TYPE_CHECKING:
-    from tailorbird.flow.proxy import Transferred
+    from tailorbird.flow.proxy import OwnSearch, PredictedRegret, Transferred
     from tailorbird.profile import ProfileCost
 
 
@@ -154,15 +154,25 @@ def proxy_notes(shown: Transferred, device: str) -> list[str]:
     if shown.drift:
         notes.append(f"{device} since it was last measured: {shown.drift}")
     if shown.own is None:
-        notes.append(f"Pareto regret not known: --regret searches on {device} itself to find it")
+        notes.append(f"{_predicted(shown, device)}; --regret searches on {device} itself to measure it")
         return notes
     own = shown.own
-    lost = f"{100 * own.mean_regret:.2f} points on average, {100 * own.worst_regret:.2f} at worst"
     cost = f"{own.kernels} kernels and {own.subnets} subnets, {own.seconds:.1f} s"
-    notes.append(
-        f"Pareto regret {lost}, fastest subnet x{own.fastest:.2f}, against a search on {device} itself ({cost})"
-    )
+    notes.append(f"{_regret(own)}, against a search on {device} itself ({cost})")
     return notes
+
+
+def _predicted(shown: Transferred, device: str) -> str:
+    """The regret that needs no further measurement."""
+    lost = shown.predicted
+    right = "" if lost.error is None else f", right to {lost.error:.1f} %"
+    whose = "" if shown.reused else f" of {shown.proxy}'s set, had it been used"
+    return f"{_regret(lost)}{whose}, by what {shown.samples} samples predict of {device}{right}"
+
+
+def _regret(lost: OwnSearch | PredictedRegret) -> str:
+    points = f"{100 * lost.mean_regret:.2f} points on average, {100 * lost.worst_regret:.2f} at worst"
+    return f"Pareto regret {points}, fastest subnet x{lost.fastest:.2f}"
 
 
 def ladder_table(ladder: Ladder) -> Table:

@@ -23,7 +23,7 @@ from tailorbird.flow.transfer import Transfer, transfer_latency
 from tailorbird.predict import PredictionError, Sample
 from tailorbird.predict.fewshot import TransferredLatency
 from tailorbird.predict.monotonicity import MIN_COMMON
-from tailorbird.search import Point
+from tailorbird.search import Point, pareto_front
 from tailorbird.search.regret import pareto_regret
 from tailorbird.types import Config
 from tailorbird.ui.run import PredictionPoint
@@ -46,12 +46,26 @@ class OwnSearch:
 
 
 @dataclass(frozen=True, slots=True)
+class PredictedRegret:
+    """What the proxy's Pareto set loses on the target by what the target's own predictor says, as OwnSearch has it.
+
+    error: of that predictor, percent on its own samples, each left out in turn; None when there are too few.
+    """
+
+    mean_regret: float
+    worst_regret: float
+    fastest: float
+    error: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Transferred:
     """How a proxy served a target. srcc is None when it is not known, and `unknown` says why.
 
     reused: whether the proxy's Pareto set was taken as it is; samples: subnets of the target the decision and the model
     stand on; measured: subnets measured on the target in all, seconds of that; drift: how the target changed since its
-    earlier measurements, "" where there were none.
+    earlier measurements, "" where there were none; predicted: regret of the proxy's set, without measuring anything;
+    own: the same measured, of the set that was used.
     """
 
     proxy: str
@@ -66,6 +80,7 @@ class Transferred:
     measured: int
     seconds: float
     drift: str
+    predicted: PredictedRegret
     own: OwnSearch | None
 
 
@@ -116,12 +131,14 @@ def hunt_by_proxy(hunt: Hunt, device: Device, proxy: Device, *, slo_us: float | 
     (agreed,) = transfer.agreements
     reused = agreed.srcc is not None and agreed.srcc >= hunt.options.serves
     model = transfer.model
+    points = theirs = hunt.evolve(profile.model.predict_us)
     if reused:
-        points = hunt.evolve(profile.model.predict_us)
-        listed = hunt.shortlist(points)
+        ours = hunt.evolve(model.predict_us)
     else:
-        model, points = _search_again(hunt, timer, device, model, slo_us)
-        listed = hunt.shortlist(points)
+        model, ours = _search_again(hunt, timer, device, model, slo_us)
+        points = ours
+    lost = _predicted_regret(model, theirs, ours)
+    listed = hunt.shortlist(points)
     predicted = {point.config: model.predict_us(point.config) for point in points}
     measuring = time.monotonic()
     candidates = _measured(timer, device, listed)
@@ -144,6 +161,7 @@ def hunt_by_proxy(hunt: Hunt, device: Device, proxy: Device, *, slo_us: float | 
         measured=_count(transfer, model, candidates),
         seconds=seconds,
         drift="" if transfer.drift is None else transfer.drift.reason,
+        predicted=lost,
         own=_own_search(hunt, timer, device, evaluated, profile) if regret else None,
     )
     return ProxyHunt(
@@ -219,6 +237,14 @@ def _count(transfer: Transfer, model: TransferredLatency, candidates: Sequence[P
     before = {sample.config for sample in transfer.model.samples}
     later = {sample.config for sample in model.samples} | {point.config for point in candidates}
     return transfer.measured + len(later - before)
+
+
+def _predicted_regret(model: TransferredLatency, theirs: Sequence[Point], ours: Sequence[Point]) -> PredictedRegret:
+    """Of the proxy's Pareto set against a search with the target's own predictor, all times by that predictor."""
+    there = [replace(point, time_us=model.predict_us(point.config)) for point in pareto_front(theirs)]
+    found = pareto_regret(there, ours)
+    error = None if model.error is None else model.error.mape
+    return PredictedRegret(found.mean, found.worst, found.fastest, error)
 
 
 def _own_search(
