@@ -68,7 +68,9 @@ def test_from_a_model_to_a_served_ladder_in_the_public_names(board: tb.Board) ->
     )
     served = board.deploy(ladder, inputs=splits.validation[0][:4], policy="static-large")
 
-    assert [rung.predicted_us for rung in ladder] == sorted(rung.predicted_us for rung in ladder)
+    times = [rung.measured_us or 0.0 for rung in ladder]
+    assert times == sorted(times)
+    assert times[0] > 0.0
     assert served.deployment.slo_us == 50_000
     largest = ladder.rungs[-1]
     for image in splits.test[0][:3]:

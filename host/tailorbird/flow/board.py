@@ -74,14 +74,16 @@ def search_net(
 ) -> NetLadder:
     """Search a Pareto ladder of a SuperNet.
 
-    accuracy: an AccuracyTable, or a function from a Config to a fraction; latency: from a Config to microseconds, as
-    `tb.latency_model` gives it; validation: held-out (inputs, labels): with it the most promising subnets are
+    accuracy: an AccuracyTable, or a function from a Config to a fraction; latency: from a Config to microseconds; one
+    that `tb.latency_model` made also measures the most promising subnets on its device, and the rungs are chosen by
+    that. validation: held-out (inputs, labels): with it the most promising subnets are
     recalibrated (on `recalibration`, by default the same inputs) and evaluated, and the rungs chosen by what was
     measured; the rungs' accuracies are mere predictions without. slo: "25ms"; rungs: at most, least: at least.
 
     Raises:
         GateError: fewer than `least` rungs lie far enough apart.
         UsageError: a deadline without a unit, impossible numbers of rungs.
+        DeviceError: the latency model's device went away or refused to measure.
     """
 
     def measured(candidates: Sequence[Config]) -> list[float]:
@@ -94,6 +96,7 @@ def search_net(
         accuracy.predict if isinstance(accuracy, AccuracyTable) else accuracy,
         latency,
         model=net.report.model,
+        measure=getattr(latency, "measure", None),
         confirm=None if validation is None else measured,
         rungs=rungs,
         least=least,

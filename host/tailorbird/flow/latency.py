@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -19,6 +20,7 @@ from tailorbird.flow.subnets import SubnetTimer, require_runtime
 from tailorbird.flow.transfer import transfer_latency
 from tailorbird.flow.workspace import Note, silent
 from tailorbird.predict import KernelSum, LatencyModel, Sample, choose_samples
+from tailorbird.predict.fewshot import TransferredLatency
 from tailorbird.profile import (
     Fusions,
     KernelsOf,
@@ -145,6 +147,8 @@ def latency_model(
 ) -> LatencyModel:
     """Predicts a subnet's on-CPU microseconds on a device: `model(config)`; `model.error` says how well.
 
+    `model.measure(configs)` times subnets there, as tb.search does with those it answers with.
+
     Without proxies every distinct kernel is timed, and pairs of kernels, which tell what the runtime fuses:
     `model.cost` says what that took, and what it saved.
 
@@ -170,18 +174,23 @@ def latency_model(
     timer = SubnetTimer(default_store(), net, net.example_inputs, latency_identity(net))
     if proxies:
         kernels_of = kernels_of_net(net, net.example_inputs, seed=seed)
-        return transfer_latency(timer, kernels_of, device, proxies, most=samples, seed=seed).model
-    return profile_latency(
-        timer.store,
-        net,
-        net.example_inputs,
-        device,
-        identity=timer.identity,
-        kernels=kernels,
-        samples=samples,
-        held_out=max(4, samples // 2),
-        seed=seed,
-    ).model
+        model: KernelSum | TransferredLatency = transfer_latency(
+            timer, kernels_of, device, proxies, most=samples, seed=seed
+        ).model
+    else:
+        model = profile_latency(
+            timer.store,
+            net,
+            net.example_inputs,
+            device,
+            identity=timer.identity,
+            kernels=kernels,
+            samples=samples,
+            held_out=max(4, samples // 2),
+            seed=seed,
+        ).model
+    model.measure = partial(timer.times_us, device)
+    return model
 
 
 def _held_out(net: SuperNet, taken: Sequence[Config], count: int, seed: int) -> list[Config]:

@@ -8,6 +8,7 @@ network files   the network with the rungs' recalibrated statistics
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,12 +22,12 @@ from tailorbird.flow.identity import latency_identity
 from tailorbird.flow.latency import profile_latency
 from tailorbird.flow.network import Network
 from tailorbird.flow.proxy import Transferred, hunt_by_proxy
-from tailorbird.flow.subnets import require_runtime
+from tailorbird.flow.subnets import SubnetTimer, require_runtime
 from tailorbird.flow.workspace import Note, Workspace, silent
 from tailorbird.profile import ProfileCost
 from tailorbird.search import Point, pareto_front
 from tailorbird.supernet import SuperNet
-from tailorbird.types import DeviceCard, Ladder, Rung
+from tailorbird.types import Config, DeviceCard, Ladder, Rung
 from tailorbird.ui.run import FrontPoint, PredictionPoint
 
 LADDER_SCHEMA = "tailorbird.ladder/1"
@@ -112,7 +113,7 @@ def search_ladder(
     regret: bool = False,
     note: Note = silent,
 ) -> SearchOutcome:
-    """Find 4 to 6 rungs for a device. Accuracies are measured on the validation split after recalibration.
+    """Find 4 to 6 rungs for a device, measured there and, recalibrated, on the validation split.
 
     proxy: search on this device, and measure the other one as little as its order of subnets allows; regret: search on
     the device itself, too, and say what the proxy's way lost.
@@ -184,12 +185,13 @@ def _outcome(network: Network, result: StageResult) -> SearchOutcome:
 def _search(hunt: Hunt, device: Device, slo_us: float | None) -> tuple[SearchDocument, Ladder]:
     net, options = hunt.net, hunt.options
     started = time.monotonic()
+    timer = SubnetTimer(hunt.workspace.store, net, hunt.network.example, latency_identity(net), note=hunt.note)
     profile = profile_latency(
-        hunt.workspace.store,
+        timer.store,
         net,
-        hunt.network.example,
+        timer.example,
         device,
-        identity=latency_identity(net),
+        identity=timer.identity,
         kernels=options.kernels,
         samples=options.samples,
         held_out=options.held_out,
@@ -202,8 +204,11 @@ def _search(hunt: Hunt, device: Device, slo_us: float | None) -> tuple[SearchDoc
     judged = time.monotonic()
     points = hunt.evolve(model.predict_us)
     chosen = hunt.choose(hunt.confirm(hunt.shortlist(points)))
+    predicted = {point.config: point.time_us for point in chosen}
+    measured = timer.times_us(device, predicted)
+    rungs = pareto_front(replace(p, time_us=measured[p.config]) for p in chosen if p.config in measured)
     searched = time.monotonic()
-    ladder = Ladder(hunt.network.name, device.name, tuple(_rung(net, i, p) for i, p in enumerate(chosen)), slo_us)
+    ladder = _ladder(hunt, device, rungs, predicted, slo_us)
     document = SearchDocument(
         device=device.name,
         kernels_measured=profile.kernels_measured,
@@ -231,10 +236,6 @@ def _search_by_proxy(
     hunt: Hunt, device: Device, proxy: Device, slo_us: float | None, *, regret: bool
 ) -> tuple[SearchDocument, Ladder]:
     found = hunt_by_proxy(hunt, device, proxy, slo_us=slo_us, regret=regret)
-    rungs = tuple(
-        replace(_rung(hunt.net, i, p), predicted_us=found.predicted_us[p.config], measured_us=p.time_us)
-        for i, p in enumerate(found.chosen)
-    )
     error = found.error
     document = SearchDocument(
         device=device.name,
@@ -253,19 +254,25 @@ def _search_by_proxy(
         transferred=found.transferred,
         profiling=found.profile.cost,
     )
-    return document, Ladder(hunt.network.name, device.name, rungs, slo_us)
+    return document, _ladder(hunt, device, found.chosen, found.predicted_us, slo_us)
 
 
-def _rung(net: SuperNet, number: int, point: Point) -> Rung:
-    return Rung(
-        f"r{number}",
-        point.config,
-        point.accuracy,
-        point.time_us,
-        None,
-        net.macs(point.config),
-        net.params(point.config),
+def _ladder(
+    hunt: Hunt, device: Device, measured: Sequence[Point], predicted_us: Mapping[Config, float], slo_us: float | None
+) -> Ladder:
+    rungs = tuple(
+        Rung(
+            f"r{number}",
+            point.config,
+            point.accuracy,
+            predicted_us[point.config],
+            point.time_us,
+            hunt.net.macs(point.config),
+            hunt.net.params(point.config),
+        )
+        for number, point in enumerate(measured)
     )
+    return Ladder(hunt.network.name, device.name, rungs, slo_us)
 
 
 def _front(points: tuple[Point, ...]) -> tuple[FrontPoint, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,12 @@ from tailorbird.types import Config
 
 
 class LatencyModel(Protocol):
-    """Predicts what a subnet of one SuperNet takes on one device. Calling it is predict_us, so a search can take it."""
+    """Predicts what a subnet of one SuperNet takes on one device. Calling it is predict_us, so a search can take it.
+
+    measure: times subnets there, so that a search need not answer with predictions; None where there is no device.
+    """
+
+    measure: MeasureSubnets | None
 
     def predict_us(self, config: Config) -> float:
         """On-CPU microseconds per inference."""
@@ -23,6 +28,10 @@ class LatencyModel(Protocol):
     def __call__(self, config: Config) -> float:
         """The same."""
         ...
+
+
+#: Times subnets on the device that a model predicts for: microseconds, those that do not run there left out.
+MeasureSubnets = Callable[[Sequence[Config]], Mapping[Config, float]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailorbird.predict.base import PredictionError, Sample
+from tailorbird.predict.base import MeasureSubnets, PredictionError, Sample
 from tailorbird.predict.hgp import HierarchicalGP, proxy_ranking
 from tailorbird.predict.proxy_table import Array, ProxyTable
 from tailorbird.predict.transfer import FittedTransfer, Samples, need_samples
@@ -78,13 +78,15 @@ class MeasuredHull:
 class TransferredLatency:
     """Latency predictor of one SuperNet on one device: proxies' times, and the device's own samples.
 
-    samples: what was measured on the device; error: of each sample predicted from the others, None below four.
+    samples: what was measured on the device; error: of each sample predicted from the others, None below four;
+    measure: see LatencyModel.
     """
 
     def __init__(
         self, features: FeaturesOf, rows: Sequence[Config], table: ProxyTable, samples: Sequence[Sample]
     ) -> None:
         self.samples = tuple(samples)
+        self.measure: MeasureSubnets | None = None
         self._features = features
         self._rows = tuple(rows)
         self._table = table

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls  # type: ignore[import-untyped, unused-ignore]
 
-from tailorbird.predict.base import PredictionError, Sample
+from tailorbird.predict.base import MeasureSubnets, PredictionError, Sample
 from tailorbird.predict.interpolate import KernelInterpolator
 from tailorbird.profile import Fusions, KernelsOf, KernelTable, ProfileCost
 from tailorbird.types import Config, Kernel
@@ -54,7 +54,7 @@ class KernelSum:
     """Latency predictor of one SuperNet on one device.
 
     fusions: what pairs of kernels told about this device. error: measured on subnets the calibration has not seen;
-    None before calibration. cost: what measuring for it took, None where nobody said.
+    None before calibration. cost: what measuring for it took, None where nobody said. measure: see LatencyModel.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class KernelSum:
         self.calibration = calibration or Calibration()
         self.error = error
         self.cost = cost
+        self.measure: MeasureSubnets | None = None
         self._kernels_of = kernels_of
         self._time = KernelInterpolator(table.times_us)
         self._sums: dict[Config, tuple[float, int]] = {}

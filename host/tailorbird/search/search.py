@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,6 +21,8 @@ _SHORTLIST_GAP = 0.05
 
 #: Accuracies of subnets, measured.
 Confirm = Callable[[Sequence[Config]], Sequence[float]]
+#: Microseconds of subnets, measured; those that do not run on the device are left out.
+Measure = Callable[[Sequence[Config]], Mapping[Config, float]]
 
 
 class Searchable(Protocol):
@@ -56,7 +58,7 @@ def search(
     *,
     model: str = "model",
     device: str = "local",
-    measure: Objective | None = None,
+    measure: Measure | None = None,
     confirm: Confirm | None = None,
     rungs: int = 6,
     least: int = 4,
@@ -70,9 +72,9 @@ def search(
 ) -> SearchResult:
     """Evolve subnets by accuracy (a fraction) and latency (microseconds) and choose a ladder from their Pareto front.
 
-    measure: times a subnet on the device, in microseconds; given, the points of the front are measured and the rungs
-    chosen by what was measured. confirm: evaluates subnets; given, so are the best spread points of the front, and the
-    rungs are chosen among those. slo_us: kept in the ladder; see slo_from to derive one.
+    measure: times subnets on the device, confirm: evaluates them; given either, the best spread points of the front
+    are measured, evaluated, and the rungs chosen among those by what was found. slo_us: kept in the ladder; see
+    slo_from to derive one.
     Raises GateError when fewer than `least` rungs fit, UsageError for impossible numbers of rungs.
     """
     if not 1 <= least <= rungs:
@@ -88,9 +90,13 @@ def search(
     )
     front = pareto_front(points)
     predicted = {point.config: point.time_us for point in front}
-    judged = front if measure is None else tuple(replace(point, time_us=measure(point.config)) for point in front)
+    judged = front
+    if measure is not None or confirm is not None:
+        judged = choose_rungs(front, rungs=max(_SHORTLIST, 2 * rungs), least=1, gap=min(gap, _SHORTLIST_GAP))
+    if measure is not None:
+        times = measure([point.config for point in judged])
+        judged = tuple(replace(point, time_us=times[point.config]) for point in judged if point.config in times)
     if confirm is not None:
-        judged = choose_rungs(judged, rungs=max(_SHORTLIST, 2 * rungs), least=1, gap=min(gap, _SHORTLIST_GAP))
         accuracies = confirm([point.config for point in judged])
         judged = tuple(replace(point, accuracy=found) for point, found in zip(judged, accuracies, strict=True))
     chosen = choose_rungs(judged, rungs=rungs, least=least, gap=gap, floor=min_accuracy)

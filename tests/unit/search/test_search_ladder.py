@@ -178,12 +178,18 @@ def test_a_search_ends_in_a_ladder_that_rises():
 
 
 def test_measured_times_decide_when_there_are_any():
-    def measured(config: Config) -> float:
-        return time_us(config) ** 1.2
+    asked: list[Config] = []
+
+    def measured(configs: Sequence[Config]) -> dict[Config, float]:
+        asked.extend(configs)
+        return {config: time_us(config) ** 1.2 for config in configs if not config.is_full}  # which does not run there
 
     result = search(NET, accuracy, time_us, measure=measured)
+    assert SPACE.full() in asked
+    assert len(asked) == len(set(asked)) <= 14
+    assert SPACE.full() not in [rung.config for rung in result.ladder.rungs]
     for rung in result.ladder.rungs:
-        assert rung.measured_us == measured(rung.config)
+        assert rung.measured_us == time_us(rung.config) ** 1.2
         assert rung.predicted_us == time_us(rung.config)
 
 
