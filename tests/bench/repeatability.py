@@ -1,7 +1,8 @@
 """Whether a measurement can be had twice: python -m tests.bench.repeatability [--suite quick|full] [--json FILE].
 
 The same kernels are measured in separate runs, each with an agent and a measuring worker of its own, while the
-benchmark keeps every core busy; then once under stress-ng. The load ends by itself.
+benchmark keeps every core busy; then once under stress-ng. The load ends by itself. A run is what Device.measure_rounds
+does; what each round by itself would have told is reported beside it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tailorbird.compile.litert.single_op import single_op_candidate
-from tailorbird.device import Device
+from tailorbird.device import Device, Rounds
 from tailorbird.device.local import LocalAgent
 from tailorbird.types import KERNEL, Candidate, KernelSpec, Measurement, Verdict
 from tests.bench.outcome import Outcome, arguments, publish, quantile
@@ -28,8 +29,9 @@ from tests.bench.outcome import Outcome, arguments, publish, quantile
 REPEATS = "the same kernel in two separate runs on a busy machine: CPU-time medians differ by at most 3 %"
 FLAGGED = "a run under stress-ng is flagged contended"
 _LIMIT = 0.03
+_Timed = TypeVar("_Timed", Measurement, Rounds)
 #: Longest a run may take before its load ends by itself.
-_LOAD_S = 240.0
+_LOAD_S = 600.0
 
 
 def _conv(inputs: int, outputs: int, size: int, kernel: int = 3, stride: int = 1) -> KernelSpec:
@@ -77,29 +79,32 @@ def main() -> None:
 def _repeat(outcome: Outcome, candidates: Sequence[Candidate], *, runs: int) -> None:
     """Every pair of runs, every kernel."""
     outcome.target(REPEATS, f"LiteRT kernels of two networks, mode {KERNEL.mode}, one thread, a busy process per core")
-    found = []
-    for _ in range(runs):
-        with _busy():
-            found.append(_run(candidates))
+    found: list[list[Rounds]] = []
+    for number in range(runs):
+        with _busy(), _agent() as device:
+            found.append(_checked(device.measure_rounds(candidates, seed=number)))
     for index, candidate in enumerate(candidates):
         measured = [run[index] for run in found]
         outcome.rows.append(_row(candidate, measured))
-        outcome.samples[f"{candidate.label} cpu_median_us"] = [m.cpu_median_us for m in measured]
+        for number, run in enumerate(measured):
+            outcome.samples[f"{candidate.label} run {number} cpu_median_us"] = [m.cpu_median_us for m in run.rounds]
     pairs = [pair for runs_of_one in zip(*found, strict=True) for pair in itertools.combinations(runs_of_one, 2)]
+    single = [(one, two) for first, second in pairs for one, two in zip(first.rounds, second.rounds, strict=False)]
     plain = _spread(pairs, lambda m: m.cpu_median_us)
     outcome.figures["repeatability"] = {
         "kernels": len(candidates),
         "runs": runs,
         "cpu_median": plain,
-        # The same clock, but only pairs between which the reference kernel says that the device kept its speed.
-        "cpu_median, reference within 3 %": _spread(
-            [pair for pair in pairs if _apart(*pair, lambda m: m.reference_us) <= _LIMIT], lambda m: m.cpu_median_us
-        ),
         "cpu_median over the reference kernel": _spread(pairs, lambda m: m.cpu_references),
-        "cpu_median of undisturbed samples": _spread(pairs, lambda m: m.cpu_undisturbed_us),
-        "wall_median": _spread(pairs, lambda m: m.wall_median_us),
-        "reference kernel": _spread(pairs, lambda m: m.reference_us),
-        "verdicts": _verdicts(itertools.chain.from_iterable(found)),
+        "rounds": sorted(len(measured.rounds) for run in found for measured in run),
+        "of one round": {
+            "cpu_median": _spread(single, lambda m: m.cpu_median_us),
+            "cpu_median over the reference kernel": _spread(single, lambda m: m.cpu_references),
+            "cpu_median of undisturbed samples": _spread(single, lambda m: m.cpu_undisturbed_us),
+            "wall_median": _spread(single, lambda m: m.wall_median_us),
+            "reference kernel": _spread(single, lambda m: m.reference_us),
+        },
+        "verdicts": _verdicts(m for run in found for measured in run for m in measured.rounds),
     }
     outcome.judge(REPEATS, met=plain.get("worst", math.inf) <= _LIMIT)
 
@@ -138,7 +143,8 @@ def _stress(outcome: Outcome, candidates: Sequence[Candidate]) -> None:
     with tempfile.TemporaryDirectory(prefix="tb-stress") as folder:
         load = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
-            found = _run(candidates)
+            with _agent() as device:
+                found: list[Measurement] = _checked(device.measure(candidates, KERNEL))
             running = load.poll() is None
         finally:
             load.terminate()
@@ -154,12 +160,9 @@ def _stress(outcome: Outcome, candidates: Sequence[Candidate]) -> None:
     outcome.judge(FLAGGED, met=running and flagged == len(found))
 
 
-def _run(candidates: Sequence[Candidate]) -> list[Measurement]:
-    """All kernels once, by an agent of their own."""
-    with _agent() as device:
-        found = device.measure(candidates, KERNEL)
+def _checked(found: list[Any]) -> list[Any]:
     for measurement in found:
-        if not measurement.ok:
+        if measurement.error:
             raise SystemExit(f"{measurement.label} was not measured: {measurement.error}")
     return found
 
@@ -175,25 +178,25 @@ def _agent() -> Iterator[Device]:
             agent.stop()
 
 
-def _row(candidate: Candidate, runs: Sequence[Measurement]) -> dict[str, Any]:
+def _row(candidate: Candidate, runs: Sequence[Rounds]) -> dict[str, Any]:
     return {
         "kernel": candidate.label,
         "cpu_median_us": [run.cpu_median_us for run in runs],
-        "samples": [len(run.cpu_us) for run in runs],
-        "verdicts": [run.verdict.value for run in runs],
-        "reasons": [run.verdict_reason for run in runs],
-        "reference_us": [run.reference_us for run in runs],
+        "precision": [run.precision for run in runs],
+        "rounds": [len(run.rounds) for run in runs],
+        "verdicts": [sorted(verdict.value for verdict in run.verdicts) for run in runs],
+        "reference_us": [[round_.reference_us for round_ in run.rounds] for run in runs],
         "worst_difference": max(_apart(*pair, lambda m: m.cpu_median_us) for pair in itertools.combinations(runs, 2)),
     }
 
 
-def _apart(first: Measurement, second: Measurement, figure: Callable[[Measurement], float | None]) -> float:
+def _apart(first: _Timed, second: _Timed, figure: Callable[[_Timed], float | None]) -> float:
     """How far a figure is from one measurement to the other, as a share; infinite where one does not tell it."""
     one, other = figure(first), figure(second)
     return abs(other / one - 1.0) if one and other else math.inf
 
 
-def _spread(pairs: Sequence[tuple[Measurement, ...]], figure: Callable[[Measurement], float | None]) -> dict[str, Any]:
+def _spread(pairs: Sequence[tuple[_Timed, ...]], figure: Callable[[_Timed], float | None]) -> dict[str, Any]:
     """Differences of all pairs for which both tell the figure."""
     differences = [each for first, second in pairs if (each := _apart(first, second, figure)) < math.inf]
     if not differences:

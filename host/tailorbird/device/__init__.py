@@ -7,6 +7,7 @@ from tailorbird.device.lease import Lease
 from tailorbird.device.local import LocalAgent, default_state_dir, local
 from tailorbird.device.pool import DevicePool, PoolEvent
 from tailorbird.device.registry import Devices
+from tailorbird.device.rounds import Rounds, measure_rounds
 
 __all__ = [
     "Address",
@@ -17,7 +18,9 @@ __all__ = [
     "Lease",
     "LocalAgent",
     "PoolEvent",
+    "Rounds",
     "compare",
     "default_state_dir",
     "local",
+    "measure_rounds",
 ]

@@ -21,9 +21,11 @@ from tailorbird.device.compare import Comparison, compare
 from tailorbird.device.context import context_of
 from tailorbird.device.lease import Lease, LeaseBook, OnWait
 from tailorbird.device.measure import OnResult, measure, timeout_s_of
+from tailorbird.device.rounds import LEAST, MOST, PRECISION, Rounds, measure_rounds
 from tailorbird.device.transport import Transport
 from tailorbird.errors import DeviceError, DeviceUnreachableError
 from tailorbird.types import (
+    KERNEL,
     QUICK,
     AgentStatus,
     Candidate,
@@ -208,6 +210,29 @@ class Device:
             on_result=on_result,
             interleaved=interleaved,
         )
+
+    def measure_rounds(
+        self,
+        candidates: Sequence[Candidate],
+        protocol: TimingProtocol = KERNEL,
+        *,
+        runtime_library: Path | None = None,
+        lease: Lease | None = None,
+        least: int = LEAST,
+        most: int = MOST,
+        precision: float = PRECISION,
+        seed: int = 0,
+    ) -> list[Rounds]:
+        """Time modules so that the same median can be had again: see device.rounds.
+
+        Raises DeviceError, LeaseError.
+        """
+        with nullcontext(lease) if lease is not None else self.lease() as held:
+
+            def once(some: Sequence[Candidate]) -> list[Measurement]:
+                return self.measure(some, protocol, runtime_library=runtime_library, lease=held)
+
+            return measure_rounds(once, candidates, least=least, most=most, precision=precision, seed=seed)
 
     def compare(
         self,

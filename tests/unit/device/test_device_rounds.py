@@ -1,0 +1,66 @@
+"""Rounds of measurements, and how far their median may be trusted."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailorbird.device import Rounds, measure_rounds
+from tailorbird.types import Candidate, Measurement, ModuleKind, Verdict
+
+
+def candidate(label: str) -> Candidate:
+    return Candidate(ModuleKind.LITERT_MODEL, label.encode(), (), label)
+
+
+class Machine:
+    """Takes what it is told for each module, with a spread from round to round."""
+
+    def __init__(self, spread: float) -> None:
+        self.rng = random.Random(0)
+        self.spread = spread
+        self.asked: list[list[str]] = []
+
+    def __call__(self, some: Sequence[Candidate]) -> list[Measurement]:
+        self.asked.append([each.label for each in some])
+        return [self._once(each.label) for each in some]
+
+    def _once(self, label: str) -> Measurement:
+        if label == "broken":
+            return Measurement(label, error="does not load")
+        us = 100.0 * (1 + (self.spread if label == "wild" else 0.0) * self.rng.uniform(-1, 1))
+        return Measurement(label, wall_us=(us,) * 3, cpu_us=(us,) * 3, verdict=Verdict.CONTENDED)
+
+
+def test_what_settles_is_measured_as_seldom_as_allowed_and_what_does_not_goes_on():
+    machine = Machine(0.1)
+    calm, wild, broken = measure_rounds(machine, [candidate(name) for name in ("calm", "wild", "broken")])
+    assert len(calm.rounds) == 5
+    assert 5 < len(wild.rounds) <= 25
+    assert len(broken.rounds) == 1
+    assert broken.error == "does not load"
+    assert len({tuple(order) for order in machine.asked[1:5]}) > 1, "the order is drawn anew in each round"
+    assert wild.cpu_median_us == pytest.approx(100, rel=0.05)
+    assert wild.verdicts == {Verdict.CONTENDED}
+
+
+@pytest.mark.parametrize(("least", "most"), [(0, 5), (6, 5)])
+def test_no_rounds_are_refused(least: int, most: int):
+    with pytest.raises(ValueError, match="rounds"):
+        measure_rounds(Machine(0.0), [candidate("calm")], least=least, most=most)
+
+
+@given(st.integers(5, 25))
+def test_the_interval_holds_the_median_as_often_as_it_says(count: int):
+    rng = random.Random(count)
+    inside = 0
+    for _ in range(400):
+        values = [rng.lognormvariate(3.0, 0.5) for _ in range(count)]
+        found = Rounds("", tuple(Measurement("", wall_us=(us,), cpu_us=(us,)) for us in values))
+        low, high = found.interval_us
+        inside += low <= 20.085537 <= high  # the distribution's median
+    assert inside / 400 >= 0.86
