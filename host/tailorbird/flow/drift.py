@@ -8,7 +8,7 @@ from tailorbird.device import Device
 from tailorbird.errors import GateError
 from tailorbird.flow.identity import latency_identity
 from tailorbird.flow.search import SearchOutcome
-from tailorbird.flow.subnets import SubnetTimer, require_runtime
+from tailorbird.flow.subnets import SubnetTimer
 from tailorbird.flow.transfer import confirmed_drift
 from tailorbird.flow.workspace import Note, Workspace, silent
 from tailorbird.predict.drift import Drift, context_change
@@ -33,7 +33,6 @@ def ladder_drift(
         GateError: no rung was ever measured on this device.
         DeviceError: it cannot time subnets, or went away.
     """
-    require_runtime(device)
     net = searched.network.net
     timer = SubnetTimer(workspace.store, net, searched.network.example, latency_identity(net), note=note)
     present, rungs = timer.context(device), searched.ladder.rungs

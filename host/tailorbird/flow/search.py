@@ -22,7 +22,7 @@ from tailorbird.flow.identity import latency_identity
 from tailorbird.flow.latency import profile_latency
 from tailorbird.flow.network import Network
 from tailorbird.flow.proxy import Transferred, hunt_by_proxy
-from tailorbird.flow.subnets import SubnetTimer, require_runtime
+from tailorbird.flow.subnets import SubnetTimer, require_runtime, runtime_of
 from tailorbird.flow.workspace import Note, Workspace, silent
 from tailorbird.profile import ProfileCost
 from tailorbird.search import Point, pareto_front
@@ -126,7 +126,9 @@ def search_ladder(
     """
     options = options or SearchOptions()
     splits = splits.fitted(network.document.inputs)
-    require_runtime(device)
+    for each in [device] if proxy is None else [proxy, device] if regret else [proxy]:
+        require_runtime(each)
+    runtime_of(device)
     inputs = {
         "network": network.result.key,
         "data": splits.sha256(),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from pathlib import Path
 
 import torch
 
 from tailorbird.compile.base import CompileTarget, backend
 from tailorbird.compile.capture import capture
+from tailorbird.compile.tvm.target import runtime_library
 from tailorbird.db import MeasurementKey, Store
 from tailorbird.device import Device, Lease
 from tailorbird.errors import DeviceError, DeviceUnreachableError
@@ -19,20 +20,34 @@ from tailorbird.profile.history import subnet_histories, subnet_subject
 from tailorbird.supernet import SuperNet
 from tailorbird.types import Candidate, Config, Context, Measurement, TimingProtocol
 
-#: Subnets are timed on the runtime whose modules take milliseconds to write.
-RUNTIME = "litert"
+#: Runtimes that subnets are timed on, the one whose modules take milliseconds to write first.
+RUNTIMES = ("litert", "tvm")
 PROTOCOL = TimingProtocol("subnet-brief", min_runs=40, min_seconds=0.12, max_seconds=3.0)
 
 
 def require_runtime(device: Device) -> None:
-    """Check that the device can time what profiling sends. Raises DeviceError when it cannot."""
-    if device.card.runtime_version(RUNTIME) is None:
+    """Check that the device can time single kernels. Raises DeviceError when it cannot."""
+    if device.card.runtime_version("litert") is None:
         raise DeviceError(
-            f"{device.name} cannot time {RUNTIME} modules",
+            f"{device.name} cannot time litert modules",
             why=f"its runtimes are {', '.join(name for name, _ in device.card.runtimes) or 'none'}",
-            fix="pip install 'tailorbird[agent-litert]' on the device and restart its agent",
+            fix="pip install 'tailorbird[agent-litert]' on the device and restart its agent, or search by way of a "
+            "device that has it: --proxy NAME",
             reason="RUNTIME_MISSING",
         )
+
+
+def runtime_of(device: Device) -> str:
+    """The runtime that whole subnets are timed on: LiteRT, or TVM where that is all there is. Raises DeviceError."""
+    for name in RUNTIMES:
+        if device.card.runtime_version(name) is not None:
+            return name
+    raise DeviceError(
+        f"{device.name} cannot time subnets",
+        why=f"its runtimes are {', '.join(name for name, _ in device.card.runtimes) or 'none'}",
+        fix="pip install 'tailorbird[agent-litert]' on the device and restart its agent",
+        reason="RUNTIME_MISSING",
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,8 +63,9 @@ class SubnetTimer:
 
     def context(self, device: Device) -> Context:
         """The context in which a device times subnets now."""
-        version = device.card.runtime_version(RUNTIME) or ""
-        return Context(device.name, RUNTIME, version, self.threads, device.context)
+        runtime = runtime_of(device)
+        version = device.card.runtime_version(runtime) or ""
+        return Context(device.name, runtime, version, self.threads, device.context)
 
     def known(self, device: Device) -> Mapping[Config, float]:
         """Median on-CPU microseconds of all subnets that were ever timed in the device's present context."""
@@ -71,10 +87,11 @@ class SubnetTimer:
                 device,
                 self.identity,
                 list(dict.fromkeys(configs)),
-                partial(self._build, CompileTarget.from_card(device.card)),
+                self._builder(device),
                 store=self.store,
-                runtime=RUNTIME,
+                runtime=runtime_of(device),
                 protocol=replace(PROTOCOL, threads=self.threads),
+                runtime_library=_library(device),
                 lease=lease,
                 on_progress=lambda done, total: self.note(f"{done} of {total} subnets measured on {device.name}"),
                 refresh=refresh,
@@ -92,9 +109,9 @@ class SubnetTimer:
     ) -> Mapping[Config, Measurement]:
         """Measurements of now, which replace no stored ones: to compare with those. Raises DeviceError, LeaseError."""
         wanted = list(dict.fromkeys(configs))
-        target = CompileTarget.from_card(device.card)
-        candidates = [self._build(target, config) for config in wanted]
-        found = device.measure(candidates, replace(PROTOCOL, threads=self.threads), lease=lease)
+        candidates = list(map(self._builder(device), wanted))
+        protocol = replace(PROTOCOL, threads=self.threads)
+        found = device.measure(candidates, protocol, runtime_library=_library(device), lease=lease)
         return dict(zip(wanted, found, strict=True))
 
     def times_us(
@@ -135,6 +152,18 @@ class SubnetTimer:
             context.system,
         )
 
-    def _build(self, target: CompileTarget, config: Config) -> Candidate:
-        built = backend(RUNTIME).build(capture(self.net.extract(config), self.example), target)
-        return Candidate(built.kind, built.module, built.inputs, config.key)
+    def _builder(self, device: Device) -> Callable[[Config], Candidate]:
+        """Builds subnets as modules for a device."""
+        made_by = backend(runtime_of(device))
+        target = CompileTarget.from_card(device.card, threads=self.threads)
+
+        def build(config: Config) -> Candidate:
+            built = made_by.build(capture(self.net.extract(config), self.example), target)
+            return Candidate(built.kind, built.module, built.inputs, config.key)
+
+        return build
+
+
+def _library(device: Device) -> Path | None:
+    """What has to go along with modules for a device: its TVM runtime."""
+    return runtime_library(device.card.triple) if runtime_of(device) == "tvm" else None

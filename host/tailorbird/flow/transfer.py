@@ -9,7 +9,7 @@ import numpy as np
 
 from tailorbird.device import Device, Lease
 from tailorbird.errors import DeviceError, UsageError
-from tailorbird.flow.subnets import SubnetTimer, require_runtime
+from tailorbird.flow.subnets import SubnetTimer
 from tailorbird.predict import FeatureMap, Sample
 from tailorbird.predict.drift import Drift, Shift, Timed, find_drift, sentinels
 from tailorbird.predict.fewshot import FIRST, MOST, TransferredLatency
@@ -66,8 +66,6 @@ def transfer_latency(
         DeviceUnreachableError: a device went away; what was measured is kept, and the same call goes on from there.
     """
     own = timer.context(device)
-    for each in (device, *proxies):
-        require_runtime(each)
     for proxy in proxies:
         if timer.context(proxy) == own:
             raise UsageError(
