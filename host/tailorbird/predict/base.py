@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from scipy.stats import rankdata  # type: ignore[import-untyped, unused-ignore]
 
+from tailorbird.errors import UsageError
 from tailorbird.types import Config
 
 
@@ -40,6 +42,25 @@ class Sample:
 
     config: Config
     cpu_us: float
+
+
+def usable(samples: Iterable[Sample]) -> list[Sample]:
+    """Samples without those that were not measured (NaN), and one of each subnet, with the median of its times.
+
+    Raises UsageError for a time that is none.
+    """
+    times: dict[Config, list[float]] = {}
+    for sample in samples:
+        if math.isnan(sample.cpu_us):
+            continue
+        if not 0.0 < sample.cpu_us < math.inf:
+            raise UsageError(
+                f"subnet {sample.config.key} cannot take {sample.cpu_us:g} us",
+                why="times are above zero and finite",
+                fix="leave out what did not run, or give it as NaN",
+            )
+        times.setdefault(sample.config, []).append(sample.cpu_us)
+    return [Sample(config, statistics.median(found)) for config, found in times.items()]
 
 
 @dataclass(frozen=True, slots=True)

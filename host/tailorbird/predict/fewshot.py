@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailorbird.predict.base import MeasureSubnets, PredictionError, Sample
+from tailorbird.predict.base import MeasureSubnets, PredictionError, Sample, usable
 from tailorbird.predict.hgp import HierarchicalGP, proxy_ranking
 from tailorbird.predict.proxy_table import Array, ProxyTable
 from tailorbird.predict.transfer import FittedTransfer, Samples, need_samples
@@ -85,12 +85,12 @@ class TransferredLatency:
     def __init__(
         self, features: FeaturesOf, rows: Sequence[Config], table: ProxyTable, samples: Sequence[Sample]
     ) -> None:
-        self.samples = tuple(samples)
+        self.samples = tuple(usable(samples))
         self.measure: MeasureSubnets | None = None
         self._features = features
         self._rows = tuple(rows)
         self._table = table
-        self._measured_us = {sample.config: sample.cpu_us for sample in samples}
+        self._measured_us = {sample.config: sample.cpu_us for sample in self.samples}
         self._known: dict[Config, Interval] = {}
         self._scores: dict[Config, float] = {}
         self._fitted: FittedTransfer | None = None

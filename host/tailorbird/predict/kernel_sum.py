@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls  # type: ignore[import-untyped, unused-ignore]
 
-from tailorbird.predict.base import MeasureSubnets, PredictionError, Sample
+from tailorbird.predict.base import MeasureSubnets, PredictionError, Sample, usable
 from tailorbird.predict.interpolate import KernelInterpolator
 from tailorbird.profile import Fusions, KernelsOf, KernelTable, ProfileCost
 from tailorbird.types import Config, Kernel
@@ -115,8 +115,13 @@ class KernelSum:
         """This predictor, calibrated on measured subnets.
 
         `error` is found on the held-out subnets; without any, by leaving each sample out in turn (needs three).
-        What the fusion probes told is left aside where samples contradict it. Raises ValueError without samples.
+        What the fusion probes told is left aside where samples contradict it; a subnet that was measured several times
+        counts once, and not as held out when it was fitted. Raises ValueError without samples, UsageError for times
+        that are none.
         """
+        samples = usable(samples)
+        fitted = {sample.config for sample in samples}
+        held_out = [sample for sample in usable(held_out) if sample.config not in fitted]
         chosen = self._believed(samples)
         if chosen is not self:
             return chosen.calibrated(samples, held_out)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tailorbird.errors import UsageError
 from tailorbird.predict import KernelInterpolator, KernelSum, PredictionError, Sample, interpolation_error
 from tailorbird.profile import FusionRule, Fusions, KernelTable, KernelTime
 from tailorbird.types import Config, KernelSpec, Verdict
@@ -188,3 +190,29 @@ def test_samples_decide_whether_the_fusion_probes_are_believed():
     assert not (contradicted.fusions and contradicted.fusions.rules)
     for sample in plain:
         assert contradicted(sample.config) == pytest.approx(sample.cpu_us)
+
+
+def test_a_subnet_measured_several_times_counts_once_and_is_not_held_out_from_itself():
+    model = KernelSum(FULL_TABLE, chain)
+    same = [Sample(SUBNETS[2], us) for us in (480.0, 500.0, 900.0)]
+    found = model.calibrated(same, [Sample(SUBNETS[2], 500.0)])
+    assert found(SUBNETS[2]) == pytest.approx(500.0)
+    assert found.error is None, "nothing was left to judge it by"
+
+
+def test_what_was_not_measured_is_left_out_and_what_is_no_time_is_refused():
+    samples = [Sample(config, 2 * sum(map(alone_us, chain(config)))) for config in SUBNETS]
+    model = KernelSum(FULL_TABLE, chain)
+    found = model.calibrated([*samples, Sample(subnet(16, 16), math.nan)])
+    assert found.error is not None
+    assert found.error.samples == len(samples)
+    for us in (0.0, -1.0, math.inf):
+        with pytest.raises(UsageError, match="cannot take"):
+            model.calibrated([*samples, Sample(subnet(16, 16), us)])
+
+
+def test_subnets_that_all_take_the_same_time_have_no_order_and_no_error():
+    found = KernelSum(FULL_TABLE, chain).calibrated([Sample(config, 5.0) for config in SUBNETS])
+    assert found.error is not None
+    assert found.error.spearman is None
+    assert found(SUBNETS[0]) == pytest.approx(5.0)
