@@ -44,6 +44,8 @@ from tests.bench.latency_local.subjects import Subjects
 _NETWORKS_FOR_PROBES = 40
 #: Entries measured of a table without deduplication: from their mean its cost is extrapolated.
 ENTRIES = 120
+#: How often each kernel is measured: see profile.run.Profiler.
+ROUNDS = 3
 
 
 @dataclass
@@ -109,6 +111,7 @@ class Bench:
                 way.kernels,
                 way.kernel,
                 built_as=way.kernel_as,
+                rounds=ROUNDS,
                 protocol=context.kernel_protocol,
                 on_progress=note(context, "kernels"),
                 **options,

@@ -15,7 +15,8 @@ from tailorbird.db import MeasurementKey, Store
 from tailorbird.device import Device, LocalAgent
 from tailorbird.errors import DeviceError
 from tailorbird.profile import KernelTable, profile_chains, profile_device, profile_kernels, profile_subnets
-from tailorbird.profile.run import kernel_subject
+from tailorbird.profile.run import _middle_of, kernel_subject
+from tailorbird.profile.table import SECONDS, seconds_of
 from tailorbird.types import KERNEL, Candidate, Config, KernelSpec, Measurement, Verdict
 
 BRIEF = dataclasses.replace(KERNEL, min_seconds=0.005, max_seconds=0.5)
@@ -149,6 +150,28 @@ def test_what_a_measurement_cost_is_remembered(device: Device, store: Store):
     first = profile(device, store)
     assert first.seconds > 2 * BRIEF.min_seconds
     assert profile(device, store).seconds == pytest.approx(first.seconds)
+
+
+def test_of_several_rounds_the_middle_one_counts_at_the_cost_of_all(device: Device, store: Store):
+    built: list[KernelSpec] = []
+
+    def build(spec: KernelSpec) -> Candidate:
+        built.append(spec)
+        return single_op_candidate(spec)
+
+    table = profile_kernels(device, [LARGE], build, store=store, protocol=BRIEF, rounds=3)
+    assert built.count(LARGE) >= 3
+    assert table.times[LARGE].cpu_us > 0
+    built.clear()
+    assert profile_kernels(device, [LARGE], build, store=store, protocol=BRIEF, rounds=3) == table
+    assert not built
+
+
+def test_the_middle_of_rounds_carries_the_seconds_of_all():
+    rounds = [Measurement("k", wall_us=(us,), cpu_us=(us,), environment=((SECONDS, "2.5"),)) for us in (9.0, 5.0, 6.0)]
+    middle = _middle_of(rounds)
+    assert middle.cpu_median_us == 6.0
+    assert seconds_of(middle) == pytest.approx(7.5)
 
 
 def test_kernels_in_a_row_are_timed_as_one(device: Device, store: Store):
