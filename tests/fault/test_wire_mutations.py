@@ -1,0 +1,141 @@
+"""Valid messages with bytes changed, cut, doubled, at every parser: read, or refused in the words of the catalogue.
+
+Nothing else may come out of a parser, and what it takes in memory does not grow with what it is given.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from agentkit.bundles import SERVING, X
+from agentkit.process import infer_request
+from google.protobuf.message import DecodeError
+
+from tailorbird_agent import inference, wire
+from tailorbird_agent.deploy.manifest import validate
+from tailorbird_agent.errors import CATALOGUE, AgentError
+from tailorbird_agent.worker.plan import TensorSpec
+from tailorbird_api.agent.v1 import agent_service_pb2 as api
+from tailorbird_api.inference import open_inference_pb2 as oip
+from tailorbird_api.types.v1 import measurement_pb2
+
+#: Messages for all parsers together.
+MESSAGES = int(os.environ.get("TAILORBIRD_TEST_MUTATIONS", "100000"))
+_GROWTH_BYTES = 64 << 20
+INPUTS = (TensorSpec("x", "FP32", (1, 16)),)
+OUTPUTS = (TensorSpec("y", "FP32", (1, 4)),)
+
+
+def mutated(data: bytes, chance: random.Random) -> bytes:
+    """The bytes after one to four changes."""
+    changed = bytearray(data)
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(changed) + 1)
+        kind = chance.randrange(6)
+        if kind == 0:
+            del changed[at:]
+        elif kind == 1:
+            changed[at:at] = chance.randbytes(chance.randint(1, 8))
+        elif kind == 2:
+            del changed[at : at + chance.randint(1, 8)]
+        elif kind == 3:
+            changed[at:at] = changed[at : at + chance.randint(1, 64)]
+        elif changed:
+            index = at % len(changed)
+            changed[index] = chance.choice((changed[index] ^ 1 << chance.randrange(8), 0, 0x7F, 0x80, 0xFF))
+    return bytes(changed)
+
+
+def read_manifest(data: bytes) -> None:
+    validate(wire.manifest_from_json(data))
+
+
+def read_inference(data: bytes) -> None:
+    request = oip.ModelInferRequest.FromString(data)
+    inference._tensors(request, INPUTS)
+    inference._chosen(request, OUTPUTS)
+    inference._slo_us(request)
+
+
+def read_measurement(data: bytes) -> None:
+    request = api.MeasureModulesRequest.FromString(data)
+    wire.protocol_from_proto(request.protocol)
+    for candidate in request.candidates:
+        wire.candidate_from_proto(candidate, Path("/nowhere"))
+
+
+def read_chunk(data: bytes) -> None:
+    wire.chunk_from_proto(api.UploadBlobsRequest.FromString(data))
+
+
+def read_lease(data: bytes) -> None:
+    request = api.AcquireLeaseRequest.FromString(data)
+    wire.seconds_of(request, "duration")
+    wire.seconds_of(request, "wait")
+
+
+def valid_inference() -> bytes:
+    request = infer_request(X)
+    request.parameters["slo_us"].double_param = 25_000.0
+    request.outputs.add(name="y")
+    return request.SerializeToString()
+
+
+def valid_measurement() -> bytes:
+    request = api.MeasureModulesRequest(fencing_token=7, interleaved=True, seed=3)
+    request.protocol.CopyFrom(measurement_pb2.TimingProtocol(mode="quick", min_runs=20))
+    for kind in (1, 2, 3):
+        candidate = request.candidates.add(sha256="0" * 64, kind=kind, label="conv")
+        candidate.args.add(name="x", datatype="FP32", shape=(1, 3, 8, 8))
+    return request.SerializeToString()
+
+
+def valid_chunk() -> bytes:
+    return api.UploadBlobsRequest(sha256="0" * 64, size_bytes=3, offset_bytes=0, data=b"abc").SerializeToString()
+
+
+def valid_lease() -> bytes:
+    request = api.AcquireLeaseRequest(request_id="a", holder="b", priority=3)
+    request.duration.FromSeconds(60)
+    request.wait.FromSeconds(1)
+    return request.SerializeToString()
+
+
+PARSERS: dict[str, tuple[Callable[[bytes], None], bytes]] = {
+    "manifest": (read_manifest, SERVING.manifest),
+    "inference": (read_inference, valid_inference()),
+    "measurement": (read_measurement, valid_measurement()),
+    "chunk": (read_chunk, valid_chunk()),
+    "lease": (read_lease, valid_lease()),
+}
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_a_mutated_message_is_read_or_refused_in_the_words_of_the_catalogue(name: str) -> None:
+    read, valid = PARSERS[name]
+    read(valid)
+    chance = random.Random(name)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    outcomes = {"read": 0, "undecodable": 0, "refused": 0}
+    for _ in range(MESSAGES // len(PARSERS)):
+        data = mutated(valid, chance)
+        try:
+            read(data)
+        except DecodeError:
+            outcomes["undecodable"] += 1
+        except AgentError as error:
+            assert error.reason in CATALOGUE
+            assert error.reason != "INTERNAL"
+            assert len(str(error)) < 4000
+            outcomes["refused"] += 1
+        else:
+            outcomes["read"] += 1
+    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    assert grown < _GROWTH_BYTES
+    assert outcomes["read"] + outcomes["undecodable"] + outcomes["refused"] == MESSAGES // len(PARSERS)
+    assert max(outcomes.values()) < MESSAGES // len(PARSERS)  # more than one way through was taken
