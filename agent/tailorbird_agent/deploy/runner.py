@@ -30,7 +30,8 @@ from tailorbird_agent.worker.serving import ServingStats, ServingWorker
 logger = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 0.1
-MAX_BACKOFF_S = 30.0
+#: Less than a request waits for a worker: however often it died, requests that can wait are answered.
+MAX_BACKOFF_S = 4.0
 #: A worker that lived this long starts the back-off anew.
 HEALTHY_S = 60.0
 #: A worker on trial that shows no progress for this long, or for fifty times its slowest rung, hangs.
@@ -451,5 +452,5 @@ class ModelRunner:
 
 
 def _backoff_s(deaths: int) -> float:
-    """At once after the first death, then doubling up to half a minute."""
+    """At once after the first death, then doubling up to a few seconds."""
     return 0.0 if deaths <= 1 else min(FIRST_BACKOFF_S * 2 ** (deaths - 2), MAX_BACKOFF_S)
