@@ -62,7 +62,7 @@ class _StoreDatabase(ms.database.PyDatabase):
         """The kernel's MetaSchedule workload; the store remembers the kernel."""
         key = workload_key(mod)
         if key not in self._workloads:
-            self._store.put_workloads([_with_module(mod)])
+            self._store.put_workloads([with_module(mod)])
             self._workloads[key] = ms.database.Workload(mod)
         return self._workloads[key]
 
@@ -156,5 +156,6 @@ class _StoreDatabase(ms.database.PyDatabase):
 _FAILED_US = 1e15  # MetaSchedule stores failures as 1e10 seconds
 
 
-def _with_module(mod: Module) -> Any:
-    return dataclasses.replace(describe(mod), module_json=str(tvm.ir.save_json(mod)))
+def with_module(mod: Module, name: str = "") -> Any:
+    """A kernel as the store knows it, with the module's own text."""
+    return dataclasses.replace(describe(mod, name), module_json=str(tvm.ir.save_json(mod)))

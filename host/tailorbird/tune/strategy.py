@@ -6,13 +6,16 @@
 
 Droplet search: Canesche et al., "The Droplet Search Algorithm for Kernel Scheduling", ACM TACO 2024.
 What was measured once is not measured again. The incumbent of the descent is the fastest of everything measured here.
+With a cost model each phase proposes the most promising first, and once the model is settled about a kernel, its best
+few are measured and the search ends.
 """
 
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from tailorbird.tune.kernels import choices_of, decide, decisions_of, ms, replay_trace, workload_key
 from tailorbird.tune.space import neighbours
@@ -21,6 +24,19 @@ _derived: Any = importlib.import_module("tvm.ir.utils").derived_object
 
 _DESCENT = 0.2  # share of the trials
 _PATIENCE = 3  # batches of evolution that hold nothing new
+_NEAR = 48  # steps around the fastest that a cost model is asked about
+
+
+class Costs(Protocol):
+    """A cost model as one kernel's search needs it (tune.cost.learned). settled: no more need be measured than its last
+    word, the best `verify` of what is left."""
+
+    verify: int
+    settled: bool
+
+    def scores(self, context: Any, candidates: Sequence[Any]) -> Sequence[float]:
+        """A score for each of MetaSchedule's candidates, higher is faster."""
+        ...
 
 
 def small_evolution() -> Any:
@@ -36,7 +52,8 @@ class SeededSearch(ms.search_strategy.PySearchStrategy):
 
     evolution: the strategy in the middle; descent: share of the trials kept for the end; known: traces of this kernel
     that were measured before, with their seconds: they are not proposed again, and the descent may start from them. A
-    trace that the kernel does not take is passed over. One object serves one kernel; MetaSchedule clones it for each.
+    trace that the kernel does not take is passed over. cost: orders what is proposed; without, evolution alone is
+    ranked. One object serves one kernel; MetaSchedule clones it for each.
     """
 
     def __init__(
@@ -45,8 +62,11 @@ class SeededSearch(ms.search_strategy.PySearchStrategy):
         evolution: Any = None,
         descent: float = _DESCENT,
         known: Sequence[tuple[str, float]] = (),
+        cost: Costs | None = None,
     ) -> None:
         super().__init__()
+        self._cost = cost
+        self._context: Any = None
         self._known = tuple(known)
         self._seeds = tuple(seeds)
         self._evolution = evolution or small_evolution()
@@ -60,7 +80,7 @@ class SeededSearch(ms.search_strategy.PySearchStrategy):
         self._left, self._batch = trials, max(1, batch)
         self._kept = int(trials * self._descent)
         self._phase = "seeds"
-        self._waiting = list(self._seeds)
+        self._waiting: list[Any] | None = None
         self._seen: set[str] = set()
         self._best: tuple[float, Any] | None = None
         self._steps: Iterator[Any] = iter(())
@@ -74,6 +94,8 @@ class SeededSearch(ms.search_strategy.PySearchStrategy):
         """MetaSchedule hands over the kernel."""
         self._mod = context.mod
         self._postprocs = tuple(context.space_generator.postprocs)
+        # For features; the context that is handed over holds this strategy, and would never be freed.
+        self._context = ms.TuneContext(mod=context.mod, target=context.target, num_threads=1)
         self._evolution._initialize_with_tune_context(context)  # noqa: SLF001  (its public name in C++)
 
     def pre_tuning(
@@ -98,6 +120,9 @@ class SeededSearch(ms.search_strategy.PySearchStrategy):
         if room <= 0:
             return None
         batch: list[Any] = []
+        if self._cost is not None and self._cost.settled:
+            batch = self._last_word(min(room, self._cost.verify))
+            self._left, self._phase = len(batch), "over"
         if self._phase == "seeds":
             batch = self._next_seeds(room)
             self._phase = self._phase if batch else "evolution"
@@ -125,12 +150,35 @@ class SeededSearch(ms.search_strategy.PySearchStrategy):
 
     def clone(self) -> Any:
         """A fresh strategy for another kernel, with the same seeds."""
-        return SeededSearch(self._seeds, self._evolution.clone(), self._descent, self._known)
+        return SeededSearch(self._seeds, self._evolution.clone(), self._descent, self._known, self._cost)
 
     def _next_seeds(self, room: int) -> list[Any]:
+        if self._waiting is None:
+            self._waiting = self._promising([schedule for seed in self._seeds for schedule in self._replayed(seed)])
         batch: list[Any] = []
         while self._waiting and len(batch) < room:
-            batch += self._fresh(self._replayed(self._waiting.pop(0)))
+            batch += self._fresh([self._waiting.pop(0)])
+        return batch
+
+    def _promising(self, schedules: list[Any]) -> list[Any]:
+        """The same, those first that the cost model thinks fastest; as they are without one."""
+        if self._cost is None or len(schedules) < 2:
+            return schedules
+        scores = self._cost.scores(self._context, [_candidate(schedule) for schedule in schedules])
+        order = sorted(range(len(schedules)), key=lambda index: -scores[index])
+        return [schedules[index] for index in order]
+
+    def _last_word(self, room: int) -> list[Any]:
+        """What a settled cost model thinks fastest of all that evolution and descent would go on with."""
+        if room <= 0:
+            return []
+        found = self._evolution.generate_measure_candidates() or ()
+        schedules = [*(self._waiting or ()), *(candidate.sch for candidate in found), *self._around_best()]
+        batch: list[Any] = []
+        for schedule in self._promising(schedules):
+            batch += self._fresh([schedule])
+            if len(batch) == room:
+                break
         return batch
 
     def _replayed(self, trace: str) -> list[Any]:
@@ -166,7 +214,14 @@ class SeededSearch(ms.search_strategy.PySearchStrategy):
         """Schedules one step from the fastest; nothing when nothing ran."""
         if self._best is None:
             return
-        best = self._best[1]
+        steps = self._steps_from(self._best[1])
+        if self._cost is None:
+            yield from steps
+            return
+        while near := list(itertools.islice(steps, _NEAR)):
+            yield from self._promising(near)
+
+    def _steps_from(self, best: Any) -> Iterator[Any]:
         for decisions in neighbours(choices_of(best.trace), decisions_of(best)):
             try:
                 yield decide(self._mod, best.trace, decisions, self._postprocs)
