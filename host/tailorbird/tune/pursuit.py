@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tailorbird.compile.base import CompileTarget
 from tailorbird.compile.tvm.api import tvm
@@ -13,6 +13,9 @@ from tailorbird.tune.space import FOREIGN_SKETCH
 from tailorbird.tune.strategy import SeededSearch
 from tailorbird.tune.task import Task
 from tailorbird.tune.trials import Plan
+
+if TYPE_CHECKING:  # it imports torch
+    from tailorbird.tune.cost.learned import KernelCosts
 
 _KNOWN = 128  # records that the search does not repeat; each is replayed once, in some milliseconds
 
@@ -24,7 +27,7 @@ class Pursuit:
     """Evolution and descent on one kernel, from what the store holds of it. One batch at a time; `measured` counts.
 
     database: of tune.database, where evolution finds its parents; trials: most in all; cost_model, evolution: make
-    MetaSchedule's objects, random ranking and a small population by default.
+    MetaSchedule's objects, random ranking and a small population by default; cost: a learned model instead of one.
     """
 
     def __init__(
@@ -38,18 +41,28 @@ class Pursuit:
         batch: int,
         cost_model: CostModel | None = None,
         evolution: Evolution | None = None,
+        cost: KernelCosts | None = None,
     ) -> None:
         self._task = task
+        self._cost = cost
         mod = tvm.ir.load_json(task.workload.module_json)
         known = [(record.trace_json, (record.cpu_us or 0.0) * 1e-6) for record in schedules.fastest(task.key, _KNOWN)]
-        strategy = SeededSearch((), None if evolution is None else evolution(), known=known)
+        strategy = SeededSearch((), None if evolution is None else evolution(), known=known, cost=cost)
         self._context = context_of(mod, target, strategy)
-        self._cost_model = ms.cost_model.RandomModel() if cost_model is None else cost_model()
+        if cost is not None:
+            self._cost_model = cost.model
+        else:
+            self._cost_model = ms.cost_model.RandomModel() if cost_model is None else cost_model()
         self._context.pre_tuning(trials, batch, self._context.generate_design_space(), database, self._cost_model)
         self.measured = 0
         self._waiting: dict[str, Any] = {}
         self._candidates: list[Any] = []
         self._results: list[Any] = []
+
+    @property
+    def settled(self) -> bool:
+        """Whether the cost model wants no more of this kernel than its last word."""
+        return self._cost is not None and self._cost.settled
 
     def next(self) -> list[Plan]:
         """The next batch; empty when the search has ended."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tailorbird.compile.base import CompileTarget
 from tailorbird.compile.tvm.api import tvm
@@ -27,6 +27,9 @@ from tailorbird.tune.trials import Plan, Trials
 from tailorbird.tune.tuner import OPENING_TRIALS, Tuner, Tuning
 from tailorbird.types import TimingProtocol
 from tailorbird.types.schedule import DeviceClass
+
+if TYPE_CHECKING:  # it imports torch
+    from tailorbird.tune.cost.learned import LearnedCosts
 
 #: Trials of one round of evolution and descent, after which the next round begins at the new best.
 _ROUND = 48
@@ -92,6 +95,7 @@ def tune(
     opening_trials: int = OPENING_TRIALS,
     cost_model: CostModel | None = None,
     evolution: Evolution | None = None,
+    cost: LearnedCosts | None = None,
     seed: int = 0,
     protocol: TimingProtocol = TUNING,
     batch: int = 16,
@@ -103,7 +107,8 @@ def tune(
     most_trials: candidates in all, the plain loops of kernels not counted; search: whether to go on after reuse, which
     takes at most `measurements` per kernel; accept: which donors may be used; least_gain: share of one pass over all
     kernels that the best next batch must promise per minute; opening_trials: draws on a kernel before it evolves;
-    cost_model, evolution: make MetaSchedule's objects.
+    cost_model, evolution: make MetaSchedule's objects; cost: a learned model of these boards, which orders what is
+    tried and says when a kernel is done.
     What the store holds is not tried again, so a run that was killed goes on where its records end.
 
     Raises TuningError when candidates were tried and none could be timed; DeviceError when no device is left;
@@ -122,7 +127,8 @@ def tune(
     def pursue(task: Task) -> Pursuit:
         if not database:
             database.append(database_of(store, boards, pool.names[0], target))
-        options = {"cost_model": cost_model, "evolution": evolution}
+        learned = None if cost is None else cost.kernel(task.key)
+        options: dict[str, Any] = {"cost_model": cost_model, "evolution": evolution, "cost": learned}
         return Pursuit(task, known, database[0], target, trials=_ROUND, batch=8, **options)
 
     if budget_s > 0:

@@ -17,6 +17,9 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from tailorbird.tune.kernels import choices_of, decide, decisions_of, ms, replay_trace, workload_key
 from tailorbird.tune.space import neighbours
 
@@ -34,7 +37,7 @@ class Costs(Protocol):
     verify: int
     settled: bool
 
-    def scores(self, context: Any, candidates: Sequence[Any]) -> Sequence[float]:
+    def scores(self, context: Any, candidates: Sequence[Any]) -> npt.NDArray[np.float64]:
         """A score for each of MetaSchedule's candidates, higher is faster."""
         ...
 

@@ -7,17 +7,15 @@ much time is left may be evolving while others still wait for their first loan.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tailorbird.compile.base import CompileTarget
-from tailorbird.compile.tvm.target import compiler
 from tailorbird.tune.budget import Budget
 from tailorbird.tune.failure import Tally
-from tailorbird.tune.measuring import condensed, target_name
 from tailorbird.tune.opening import Opening
 from tailorbird.tune.pursuit import Pursuit
+from tailorbird.tune.recording import recorded
 from tailorbird.tune.reuse import Lending
 from tailorbird.tune.task import Attempt, Placed, Task
 from tailorbird.tune.trials import Outcome, Plan
@@ -133,7 +131,9 @@ class Tuner:
         if plan in self._under_way:
             self._under_way.remove(plan)
             task.under_way -= 1
-        record = self._record(outcome, task)
+        space = task.space
+        known = ("", task.workload.shape) if space is None else (space.kernel_class, space.extents)
+        record = recorded(outcome, self._target, *known)
         task.records.append(record)
         task.attempts.append(Attempt(plan.mode, plan.donor, plan.donor_class, record.cpu_us, record.error))
         self._opening.learn(record)
@@ -186,7 +186,7 @@ class Tuner:
         """The next batch of a kernel's search; one that has ended begins again from the records it made."""
         known = self._pursuits.get(task.key)
         plans = [] if known is None else known.next()
-        if plans or (known is not None and not known.measured):
+        if plans or (known is not None and (known.settled or not known.measured)):
             return plans
         self._pursuits[task.key] = pursue(task)
         return self._pursuits[task.key].next()
@@ -196,33 +196,6 @@ class Tuner:
 
     def _guess(self, task: Task) -> float:
         return self._opening.expected_us(task.key, task.workload.flops)
-
-    def _record(self, outcome: Outcome, task: Task) -> ScheduleRecord:
-        measured, space = outcome.measurement, task.space
-        times: tuple[float, ...] = ()
-        if measured is not None and outcome.us is not None:
-            times = measured.cpu_us if self._target.threads == 1 else measured.wall_us
-        notes = () if measured is None else measured.environment
-        if outcome.drift:
-            notes = (*notes, ("incumbent_drift", f"{outcome.drift:+.4f}"))
-        plan = outcome.plan
-        return ScheduleRecord(
-            target=target_name(self._target),
-            workload=plan.workload,
-            kernel_class="" if space is None else space.kernel_class,
-            extents=task.workload.shape if space is None else space.extents,
-            sketch=plan.sketch,
-            decisions_json=json.dumps(outcome.decisions or plan.decisions),
-            trace_json=outcome.trace or plan.trace,
-            cpu_us=outcome.us,
-            verdict=measured.verdict.value if measured is not None else "ok",
-            error="" if outcome.failure is None else str(outcome.failure),
-            compiler=compiler(),
-            run_us=condensed(times) if times else (),
-            environment=notes,
-            batch=outcome.batch,
-            source=plan.source,
-        )
 
 
 def _plain(task: Task) -> Plan:

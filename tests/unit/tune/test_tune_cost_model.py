@@ -14,10 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from tailorbird.compile.tvm.target import compiler
 from tailorbird.errors import MissingFileError, UsageError
+from tailorbird.tune.cost import default
 from tailorbird.tune.cost.adapt import MODES, Averaged, adaptation, largest
 from tailorbird.tune.cost.controller import Seen, ThreeSigns, Variation, pairwise_accuracy
 from tailorbird.tune.cost.corpus import Corpus, Task, labels_of, merged, read_corpus, write_corpus
+from tailorbird.tune.cost.default import default_costs
 from tailorbird.tune.cost.device import DEVICE_FIELDS, device_vector
 from tailorbird.tune.cost.errors import CostModelError
 from tailorbird.tune.cost.features import WIDTH
@@ -258,6 +261,25 @@ def test_a_network_that_is_damaged_or_of_another_compiler_is_refused(tmp_path: P
         load(path)
     with pytest.raises(MissingFileError):
         load(tmp_path / "absent.safetensors")
+
+
+def test_the_shipped_model_is_whole_and_knows_this_compiler() -> None:
+    found = load(compiler=compiler())
+    assert found.records >= 20 * 64 * 3
+    assert len(found.boards) >= 3
+
+
+def test_under_another_compiler_tuning_starts_from_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_home = default_costs(NEW).adaptation.network
+    assert np.array_equal(at_home.mean, load().network.mean)
+    monkeypatch.setattr(default, "compiler", lambda: "apache-tvm 9")
+    assert not np.array_equal(default_costs(NEW).adaptation.network.mean, at_home.mean)
+
+
+def test_a_model_that_the_user_names_is_not_replaced(tmp_path: Path, pretrained: CostNetwork) -> None:
+    save(pretrained, tmp_path / "m.safetensors", compiler="tvm 1", records=7, boards=())
+    with pytest.raises(CostModelError, match="does not know the features"):
+        default_costs(NEW, pretrained=tmp_path / "m.safetensors")
 
 
 # -- devices

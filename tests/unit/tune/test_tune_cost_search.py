@@ -98,8 +98,8 @@ class Scripted:
     def __init__(self, verify: int = 2) -> None:
         self.verify, self.settled = verify, False
 
-    def scores(self, context: Any, candidates: Any) -> list[float]:
-        return [-made_up_us(candidate.sch) for candidate in candidates]
+    def scores(self, context: Any, candidates: Any) -> Any:
+        return np.array([-made_up_us(candidate.sch) for candidate in candidates])
 
 
 def searching(kernel: Kernel, strategy: SeededSearch, trials: int, batch: int, model: Any = None) -> Any:

@@ -23,6 +23,10 @@ from tailorbird.device import LocalAgent
 from tailorbird.errors import DeviceError
 from tailorbird.tune.assemble import build_rungs
 from tailorbird.tune.builders import Builders
+from tailorbird.tune.cost.adapt import adaptation
+from tailorbird.tune.cost.controller import Seen
+from tailorbird.tune.cost.learned import LearnedCosts
+from tailorbird.tune.cost.saved import load
 from tailorbird.tune.kernels import ms
 from tailorbird.tune.session import Progress, boards_of, tune
 from tailorbird.tune.space import FOREIGN_SKETCH
@@ -106,6 +110,21 @@ def test_the_search_goes_on_from_the_records_and_repeats_none(prepared, tuning, 
     assert evolved
     assert len(set(evolved)) == len(evolved)
     assert not drawn & set(evolved)
+
+
+def test_a_learned_cost_model_takes_part_and_ends_kernels_it_is_settled_about(prepared, tuning, store) -> None:
+    class AtOnce:
+        verify = 1
+
+        def observe(self, batch: Seen) -> bool:
+            return len(batch.times_us) > 0
+
+    costs = LearnedCosts(BOARDS, adaptation("fine-tune", load().network), AtOnce)
+    found = tuning(prepared[:1], store, opening_trials=2, most_trials=200, least_gain=0.0, cost=costs)
+    assert costs.records > 0
+    assert found.trials < 200  # each kernel ended after a batch and its model's last word
+    evolved = [record for record in records_of(store) if record.sketch == FOREIGN_SKETCH]
+    assert len(evolved) >= costs.records
 
 
 def test_it_stops_when_nothing_promises_enough(prepared, tuning, store) -> None:

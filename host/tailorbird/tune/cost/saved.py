@@ -79,6 +79,7 @@ def load(path: Path = SHIPPED, *, compiler: str | None = None) -> Pretrained:
             f"{path} does not know the features of {compiler}",
             why=f"it learnt from those of {facts['compiler']}, and what a feature means may have changed",
             fix="pretrain one with this release, or use mode scratch",
+            reason="COST_MODEL_COMPILER",
         )
     return Pretrained(network, facts["compiler"], facts["records"], tuple(facts["boards"]), facts["digest"])
 
