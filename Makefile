@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q
 DATA   ?= $(TAILORBIRD_DATA)
 
-.PHONY: demo test test-slow fuzz lint format protos bench bench-zoo bench-loc bench-accuracy bench-latency-fewshot bench-tune oracle clean help
+.PHONY: demo test test-slow fuzz lint format protos bench bench-zoo bench-loc bench-accuracy bench-latency-fewshot bench-tune bench-cost oracle clean help
 
 help:
 	@echo "make demo        run the whole pipeline on this machine"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-accuracy  CIFAR-10 in DATA: accuracy of subnets and of its prediction; ACCURACY='--suite full', ..."
 	@echo "make bench-latency-fewshot  latency in DATA on devices never seen; FEWSHOT='--suite full', ..."
 	@echo "make bench-tune  TVM tuned here beside LiteRT and ONNX Runtime, hours; TUNE='--suite quick', '--nets ...', ..."
+	@echo "make bench-cost  cost models replayed across contexts; COST='--suite quick', ..."
 	@echo "make protos      regenerate the code beside each .proto"
 	@echo "make oracle      .venv-oracle with litert-torch, the converter some slow tests compare with"
 
@@ -96,6 +97,10 @@ TUNE ?=
 bench-tune: $(VENV)/.dev
 	$(PIP) -e '.[bench]'
 	$(BIN)/python -m tests.bench.tune --json tests/bench/results/tune.json $(TUNE)
+
+COST ?=
+bench-cost: $(VENV)/.dev
+	$(BIN)/python -m tests.bench.cost --json tests/bench/results/cost.json $(COST) >/dev/null
 
 oracle: .venv-oracle/.done
 
