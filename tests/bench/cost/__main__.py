@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--records", type=Path, default=RECORDS)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "tailorbird-cost-replays")
+    parser.add_argument("--kept", action="store_true", help="judge what DIR holds, and replay nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
     suite = SUITES[options.suite]
@@ -74,7 +75,7 @@ def main() -> None:
         wording = "against plain fine-tuning at equal trials; networks and device held out, 5 seeds, all networks"
         outcome.target(f"{source} -> {target}: search efficiency >= 1.53x", wording)
     identity = hashlib.sha256(options.records.read_bytes()).hexdigest()[:12]
-    results = _replayed(corpus, suite, options.work / identity)
+    results = _replayed(corpus, suite, options.work / identity, kept=options.kept)
     figures = table(results, BASELINE)
     outcome.figures = {
         "records": corpus.records,
@@ -95,7 +96,9 @@ def main() -> None:
     publish(outcome, options.json)
 
 
-def _replayed(corpus: Corpus, suite: Suite, work: Path) -> dict[str, dict[str, dict[tuple[str, int], dict[str, Any]]]]:
+def _replayed(
+    corpus: Corpus, suite: Suite, work: Path, *, kept: bool = False
+) -> dict[str, dict[str, dict[tuple[str, int], dict[str, Any]]]]:
     """Every replay of the suite, those in `work` read back. Seeds come last, so a run cut short has all contexts."""
     work.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict[str, dict[tuple[str, int], dict[str, Any]]]] = {}
@@ -105,14 +108,22 @@ def _replayed(corpus: Corpus, suite: Suite, work: Path) -> dict[str, dict[str, d
             context = f"{source} -> {target}"
             for fold in suite.folds:
                 held_out = networks[fold::_FOLDS]
-                for network, mode, found in _fold(corpus, suite, work, source, target, held_out, seed):
+                for network, mode, found in _fold(corpus, suite, work, source, target, held_out, seed, kept=kept):
                     results.setdefault(context, {}).setdefault(mode, {})[network, seed] = found
             sys.stderr.write(f"seed {seed}: {context}\n")
     return results
 
 
 def _fold(
-    corpus: Corpus, suite: Suite, work: Path, source: str, target: str, held_out: list[str], seed: int
+    corpus: Corpus,
+    suite: Suite,
+    work: Path,
+    source: str,
+    target: str,
+    held_out: list[str],
+    seed: int,
+    *,
+    kept: bool,
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     seen = _of(corpus, source).where(lambda task: task.network not in held_out)
     new = _of(corpus, target)
@@ -121,6 +132,8 @@ def _fold(
         tasks = [task for task in new.tasks if task.network == network]
         for mode in suite.modes if tasks else ():
             path = work / f"{source}-{target}-{network}-{seed}-{hashlib.sha256(mode.encode()).hexdigest()[:8]}.json"
+            if kept and not path.exists():
+                continue
             if not path.exists():
                 if pretrained is None:
                     pretrained = pretrain(seen, SHAPE, seed=seed)
