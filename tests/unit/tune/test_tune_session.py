@@ -96,12 +96,13 @@ def test_without_budget_and_records_the_rungs_are_built_plain(rungs, prepared, b
     assert verify(built(network, TARGET, library, 0.0, ()), module, [(x,)]).max_error < 1e-5
 
 
-def test_the_search_goes_on_from_the_records_and_repeats_none(prepared, tuning, store) -> None:
-    def evolution():
-        return ms.search_strategy.EvolutionarySearch(population_size=8, genetic_num_iters=1, init_min_unmeasured=4)
+def small_evolution():
+    return ms.search_strategy.EvolutionarySearch(population_size=8, genetic_num_iters=1, init_min_unmeasured=4)
 
+
+def test_the_search_goes_on_from_the_records_and_repeats_none(prepared, tuning, store) -> None:
     first = tuning(prepared[:1], store, most_trials=12, batch=4)
-    second = tuning(prepared[:1], store, most_trials=16, opening_trials=2, evolution=evolution)
+    second = tuning(prepared[:1], store, most_trials=16, opening_trials=2, evolution=small_evolution)
     assert second.total_us <= first.total_us
     records = records_of(store)
     assert sum(record.source == "search" for record in records) >= 16
@@ -120,7 +121,8 @@ def test_a_learned_cost_model_takes_part_and_ends_kernels_it_is_settled_about(pr
             return len(batch.times_us) > 0
 
     costs = LearnedCosts(BOARDS, adaptation("fine-tune", load().network), AtOnce)
-    found = tuning(prepared[:1], store, opening_trials=2, most_trials=200, least_gain=0.0, cost=costs)
+    options = {"opening_trials": 2, "most_trials": 200, "least_gain": 0.0, "evolution": small_evolution}
+    found = tuning(prepared[:1], store, cost=costs, **options)
     assert costs.records > 0
     assert found.trials < 200  # each kernel ended after a batch and its model's last word
     evolved = [record for record in records_of(store) if record.sketch == FOREIGN_SKETCH]
