@@ -65,8 +65,11 @@ class Residency(Generic[T]):
 
     def at(self, index: int) -> tuple[int, T]:
         """A rung, or while it is not in memory the largest below it that is."""
-        found = max(each for each in self._loaded if each <= index)
-        return found, self._loaded[found]
+        found = self._loaded.get(index)
+        if found is not None:
+            return index, found
+        smaller = max(each for each in self._loaded if each < index)
+        return smaller, self._loaded[smaller]
 
     def get(self, index: int) -> T:
         """A rung, loaded now if it is not in memory."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from worker_ladders import decoded, expected, inputs, make_plan, serving
 from tailorbird_agent.runtimes import tensorfile
 from tailorbird_agent.worker.failure import WorkerError
 from tailorbird_agent.worker.ladder import RungLoader
+from tailorbird_agent.worker.plan import WorkerStatus
 from tailorbird_agent.worker.residency import Residency, needed
 from tailorbird_agent.worker.serving import ServingWorker
 
@@ -88,6 +90,16 @@ def test_the_needed_rungs_stay_however_small_the_budget(tmp_path) -> None:
     assert settle(residency) == 0
 
 
+async def settled(worker: ServingWorker, wanted: Callable[[WorkerStatus], bool]) -> WorkerStatus:
+    """The worker once it is as wanted: it settles between requests, so a question may come before it has."""
+    status = await worker.status()
+    for _ in range(5000):
+        if wanted(status):
+            break
+        status = await worker.status()
+    return status
+
+
 def test_every_rung_of_a_ladder_too_large_for_memory_answers_rightly(tmp_path) -> None:
     plan = replace(make_plan(tmp_path, 6), memory_bytes=4 * MIB)
 
@@ -96,7 +108,7 @@ def test_every_rung_of_a_ladder_too_large_for_memory_answers_rightly(tmp_path) -
         answers = [
             await worker.infer([inputs(seed).tobytes()], rung=f"r{seed * 5 % 6}", timeout_s=20.0) for seed in range(24)
         ]
-        return before, answers, await worker.status()
+        return before, answers, await settled(worker, lambda status: len(status.resident) <= 4)
 
     before, answers, after = serving(plan, use)
     assert (before.resident, before.loads) == (("r0", "r3", "r4", "r5"), 0)
@@ -115,9 +127,8 @@ def test_after_a_switch_far_away_the_smaller_rungs_answer_until_the_new_one_is_t
     async def use(worker: ServingWorker):
         await worker.set_policy("static:r2", None)
         burst = await asyncio.gather(*(worker.infer([inputs(k).tobytes()], timeout_s=20.0) for k in range(20)))
-        await worker.status()  # the queue is empty: what is missing is loaded now
-        later = await worker.infer([inputs().tobytes()], timeout_s=20.0)
-        return burst, later, await worker.status()
+        status = await settled(worker, lambda status: status.resident == ("r0", "r1", "r2", "r3"))
+        return burst, await worker.infer([inputs().tobytes()], timeout_s=20.0), status
 
     burst, later, status = serving(plan, use)
     assert {answer.rung for answer in burst} <= {"r0", "r1", "r2"}
