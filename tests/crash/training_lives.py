@@ -91,7 +91,15 @@ def global_generators() -> dict[str, Any]:
     data = DataLoader(Noisy(1), BATCH, shuffle=True)
     # A validation that draws, and a bound so tight that training backs off at every look at it.
     held = DataLoader(Noisy(2), BATCH, shuffle=True)
-    return {"loader": data, "validate": held, "steps": 16, "max_drop": 0.0, "lr": 0.1, "full_every": 2}
+    return {
+        "loader": data,
+        "validate": held,
+        "steps": 16,
+        "max_drop": 0.0,
+        "lr": 0.1,
+        "full": "trained",
+        "full_every": 2,
+    }
 
 
 def own_generators() -> dict[str, Any]:

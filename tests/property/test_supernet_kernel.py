@@ -207,7 +207,9 @@ def test_training_moves_the_matrices_and_saving_keeps_them(tmp_path: Path) -> No
 def test_an_update_that_is_taken_back_takes_the_matrices_back() -> None:
     net = elastic(DepthwiseNet(), (_image(1),), divisor=4)
     scores = itertools.chain([0.9], itertools.repeat(0.1))
-    result = net.fit([(_image(8), torch.randint(0, 5, (8,)))], steps=2, validate=lambda _run: next(scores))
+    result = net.fit(
+        [(_image(8), torch.randint(0, 5, (8,)))], steps=2, validate=lambda _run: next(scores), full="trained"
+    )
     assert result.update_kept == 0
     assert all(matrix.abs().max() == 0 for matrix in net.transforms.parameters())
 

@@ -115,7 +115,7 @@ def test_training_recalibration_and_accuracy_prediction_work_at_every_resolution
     with torch.no_grad():
         expected = F.conv2d(
             F.interpolate(torch.cat([x for x, _ in data]), (64, 64), mode="bilinear"),
-            net.weights.stem[0].weight,
+            net.extract(config).get_parameter("stem.0.weight"),
             None,
             4,
             2,

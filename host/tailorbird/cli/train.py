@@ -114,6 +114,14 @@ def train(
     ema: Annotated[
         float | None, typer.Option("--ema", help="Decay of averaged weights: 0.99.", rich_help_panel="Recipe")
     ] = None,
+    full: Annotated[
+        Literal["auto", "kept", "trained"] | None,
+        typer.Option(
+            "--full",
+            help="The full network stays as it is, or learns with the subnets: kept, unless it teaches so.",
+            rich_help_panel="Recipe",
+        ),
+    ] = None,
     max_drop: Annotated[
         float | None,
         typer.Option(
@@ -148,6 +156,7 @@ def train(
         "n_random": random,
         "sampling": sampling,
         "teacher": teacher,
+        "full": full,
         "max_drop": None if max_drop is None else max_drop / 100,
     }
     if subnet is not None:
@@ -248,7 +257,13 @@ def _alone(screen: Screen, job: _Job, opened: Network, data: Data, subnet: str) 
 
 
 def _refuse(given: dict[str, Any]) -> None:
-    flags = {"n_random": "--random", "sampling": "--sampling", "teacher": "--teacher", "max_drop": "--max-drop"}
+    flags = {
+        "n_random": "--random",
+        "sampling": "--sampling",
+        "teacher": "--teacher",
+        "full": "--full",
+        "max_drop": "--max-drop",
+    }
     unfit = [flags[name] for name, value in given.items() if value is not None]
     if unfit:
         raise UsageError(

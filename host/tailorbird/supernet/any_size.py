@@ -91,7 +91,7 @@ class _Bodies:
         for name in made.tensors:
             place = self._places.get(attribute_path(name))
             if sized.is_constant(name):
-                operands.append(sized.cut(name, selection.cuts(sized.graph.stored[name])))
+                operands.append(sized.cut(name, selection.cuts(sized.graph.stored[name]), 0.0))
             elif place is not None:
                 operands.append(place)
             else:

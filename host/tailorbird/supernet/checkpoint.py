@@ -9,13 +9,14 @@ from torch import nn
 
 from tailorbird.errors import MissingFileError, ModelError
 from tailorbird.supernet.durable import read_tensors, write_tensors
+from tailorbird.supernet.learnt import Learnt
 from tailorbird.supernet.options import Options
 from tailorbird.types import Config
 
 if TYPE_CHECKING:
     from tailorbird.supernet.supernet import SuperNet
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 def save(net: SuperNet, path: Path) -> None:
@@ -33,6 +34,7 @@ def contents(net: SuperNet) -> dict[str, Any]:
         "model": net.report.model,
         "options": net.options.arguments(),
         "state": dict(net.state_dict()),
+        "learnt": None if net.learnt is None else dict(net.learnt.named()),
         "transforms": dict(net.transforms.state_dict()),
         "orders": net.orders,
         "statistics": {config.to_json(): dict(found) for config, found in net.recalibrated()},
@@ -50,14 +52,11 @@ def load(path: Path, model: nn.Module, *example: Any) -> SuperNet:
         raise MissingFileError(f"{path} does not exist", fix="pass the path given to SuperNet.save")
     try:
         data: dict[str, Any] = read_tensors(path)
-        options, orders = data["options"], data["orders"]
+        options = data["options"]
         net = elastic(model, *example, **(options | {"importance": "l2"}))  # the order is read back
         _check(data, net)
-        net.load_state_dict(data["state"])
-        net.transforms.load_state_dict(data["transforms"])
-        net.orders, net.options = orders, Options.of(**options)
-        for text, found in data["statistics"].items():
-            net.set_statistics(Config.from_json(text), found)
+        restore(net, data)
+        net.options = Options.of(**options)
     except ModelError:
         raise
     except Exception as error:
@@ -67,6 +66,17 @@ def load(path: Path, model: nn.Module, *example: Any) -> SuperNet:
             fix="pass the model class and example inputs it was saved with",
         ) from error
     return net
+
+
+def restore(net: SuperNet, data: dict[str, Any]) -> None:
+    """Put what `contents` gave into a SuperNet of the same network, wherever that is."""
+    net.load_state_dict(data["state"])
+    if data["learnt"] is not None:
+        net.set_learnt(Learnt.like(net.weights, data["learnt"]))
+    net.transforms.load_state_dict(data["transforms"])
+    net.set_orders(data["orders"])
+    for text, found in data["statistics"].items():
+        net.set_statistics(Config.from_json(text), found)
 
 
 def _check(data: dict[str, Any], net: SuperNet) -> None:

@@ -28,9 +28,9 @@ def extract(net: SuperNet, config: Config, example: Example | None = None) -> Gr
     sized = net.at_example(chosen, example)
     selection = sized.selection(chosen)
     made = sized.subgraph(chosen, selection)
-    statistics = net.statistics(chosen)
+    statistics, stored, share = net.statistics(chosen), sized.graph.stored, net.share(chosen)
     owned = {
-        name: statistics[name] if name in statistics else sized.cut(name, selection.cuts(sized.graph.stored[name]))
+        name: statistics[name] if name in statistics else sized.cut(name, selection.cuts(stored[name]), share)
         for name in made.tensors
     }
     shared = {name: sized.tensor(name) for name in made.tensors}
@@ -56,7 +56,7 @@ def adopt(net: SuperNet, config: Config, module: nn.Module) -> None:
     own: dict[str, Tensor] = {}
     for name in sized.subgraph(chosen, selection).tensors:
         found = given.get(attribute_path(name))
-        wanted = sized.cut(name, selection.cuts(sized.graph.stored[name])).shape
+        wanted = sized.cut(name, selection.cuts(sized.graph.stored[name]), 0.0).shape
         if found is None or found.shape != wanted:
             raise UsageError(
                 f"this module is not subnet {chosen.key} of {net.report.model}",

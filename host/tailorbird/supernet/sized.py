@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from tailorbird.errors import InputShapeError
 from tailorbird.graph import ElasticGraph, Mode, Shapes, Subgraph, specialise
 from tailorbird.supernet.recent import Recent
-from tailorbird.supernet.selection import Cuts, Selection, cut, select
+from tailorbird.supernet.selection import Cuts, Selection, cut, like_weight, select
 from tailorbird.types import Config
 
 if TYPE_CHECKING:
@@ -27,10 +27,14 @@ Statistics = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A specialised graph as a function of (stored tensors..., inputs...)."""
+    """A specialised graph as a function of (stored tensors..., inputs...).
+
+    share: how far the configuration's weights are from the user's towards those that subnets learnt.
+    """
 
     module: GraphModule
     tensors: tuple[tuple[str, Cuts], ...]
+    share: float
 
 
 class Sized:
@@ -70,7 +74,8 @@ class Sized:
         selection = self.selection(config)
         made = self.subgraph(config, selection, lifted=True, mode=mode)
         tensors = tuple((name, self._cuts(name, selection)) for name in made.tensors)
-        return self._plans.put((config, mode), Plan(GraphModule(nn.Module(), made.graph), tensors))
+        plan = Plan(GraphModule(nn.Module(), made.graph), tensors, self._net.share(config))
+        return self._plans.put((config, mode), plan)
 
     def subgraph(
         self, config: Config, selection: Selection, *, lifted: bool = False, mode: Mode = Mode.EVAL
@@ -105,9 +110,13 @@ class Sized:
 
     # -- tensors
 
-    def stored(self, plan: Plan, statistics: Statistics) -> list[Tensor]:
-        """The leading arguments of a plan: shared tensors, cut; recalibrated statistics where there are some."""
-        return [statistics[name] if name in statistics else self.cut(name, cuts) for name, cuts in plan.tensors]
+    def stored(self, plan: Plan, statistics: Statistics, share: float | None = None) -> list[Tensor]:
+        """The leading arguments of a plan: shared tensors, cut; recalibrated statistics where there are some.
+
+        share: of what subnets learnt, by default the plan's.
+        """
+        part = plan.share if share is None else share
+        return [statistics[name] if name in statistics else self.cut(name, cuts, part) for name, cuts in plan.tensors]
 
     def tensor(self, name: str) -> Tensor:
         """A parameter, buffer or constant by its name in the graph."""
@@ -124,9 +133,19 @@ class Sized:
         """Whether a stored tensor belongs to this capture alone, and is no state of the user's modules."""
         return name in self._constants
 
-    def cut(self, name: str, cuts: Cuts) -> Tensor:
-        """A stored tensor as a subnet has it: cut, a smaller kernel also transformed. Gradients flow into both."""
-        tensor, transforms = self.tensor(name), self._net.transforms
+    def cut(self, name: str, cuts: Cuts, share: float) -> Tensor:
+        """A stored tensor as a subnet has it: cut, a smaller kernel also transformed. Gradients flow into both.
+
+        share: of what subnets learnt.
+        """
+        learnt = self._net.learnt.get(name) if share and self._net.learnt is not None else None
+        own = learnt if learnt is not None and share == 1 else self.tensor(name)
+        if learnt is None or learnt is own:
+            return self._cut(name, own, cuts)
+        return like_weight(torch.lerp(self._cut(name, own, cuts), self._cut(name, learnt, cuts), share), own)
+
+    def _cut(self, name: str, tensor: Tensor, cuts: Cuts) -> Tensor:
+        transforms = self._net.transforms
         return transforms(name, tensor, cuts) if name in transforms.weights else cut(tensor, cuts)
 
     def _cuts(self, name: str, selection: Selection) -> Cuts:

@@ -29,6 +29,7 @@ from tailorbird.graph import (
 from tailorbird.supernet.checkpoint import load, save
 from tailorbird.supernet.extract import adopt, extract
 from tailorbird.supernet.kernel_transforms import KernelTransforms
+from tailorbird.supernet.learnt import Learnt
 from tailorbird.supernet.options import Options
 from tailorbird.supernet.ranking import Loss, rank
 from tailorbird.supernet.recalibrate import recalibrate
@@ -60,7 +61,8 @@ class SuperNet(nn.Module):
     graph altogether stays out: stochastic depth, dropout inside fused attention, auxiliary heads. A subnet has little
     to spare for them: regularise the full network alone (Yu et al., "BigNAS", ECCV 2020, section 3.2).
 
-    `weights` is a copy of the user's module, so `state_dict()` loads back into it. The SuperNet moves between devices
+    `weights` is a copy of the user's module, so `state_dict()` loads back into it. After training, subnets have weights
+    of their own beside them, see `learnt`. The SuperNet moves between devices
     like any module; its inputs must be where it is.
     """
 
@@ -91,6 +93,8 @@ class SuperNet(nn.Module):
         kernels = [(kernel, choices[kernel.name]) for kernel in graph.kernels if kernel.name in choices]
         #: Trained with the weights, but no part of the user's state dict.
         self.transforms = KernelTransforms(kernels, {k.weight: self.tensor(k.weight) for k, _ in kernels})
+        #: What subnets learnt where training kept the full network as it was; see `fit`.
+        self.learnt: Learnt | None = None
         self._statistics: Recent[Config, Statistics] = Recent(_STATISTICS)
 
     @property
@@ -227,6 +231,17 @@ class SuperNet(nn.Module):
         if not chosen.is_full:
             self._statistics.put(chosen, dict(statistics))
 
+    def share(self, config: Config) -> float:
+        """How far a configuration's weights are from the user's towards those that subnets learnt, 0 to 1."""
+        return 0.0 if self.learnt is None or config.is_full else Learnt.share(self.macs(config), self.macs())
+
+    def set_learnt(self, learnt: Learnt | None) -> None:
+        """Use these weights for subnets; None: those of the full network. Recalibrated statistics are dropped."""
+        self.learnt = learnt
+        for sized in self.sizes:
+            sized.forget_plans()
+        self.forget_statistics()
+
     def recalibrated(self) -> list[tuple[Config, Statistics]]:
         """Every configuration with statistics of its own."""
         return [(config, found) for config, found in self._statistics.items() if found]
@@ -240,8 +255,9 @@ class SuperNet(nn.Module):
         return self.weights.state_dict(*args, **kwargs)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load a state dict of the user's model class. Recalibrated statistics are dropped."""
-        self.forget_statistics()
+        """Load a state dict of the user's model class. Recalibrated statistics, and what subnets learnt, are dropped:
+        they belong to other weights."""
+        self.set_learnt(None)
         return self.weights.load_state_dict(state_dict, strict=strict, assign=assign)
 
     # -- figures, without running anything

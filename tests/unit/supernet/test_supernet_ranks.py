@@ -135,7 +135,7 @@ class Counted:
 
 def trained(rank: int, kind: type[nn.Module], count: int, batch: int, settings: dict[str, Any]) -> tuple[Arrays, Any]:
     net = made(kind, seed=rank)  # each rank starts from weights of its own: rank 0's are taken
-    result = net.fit(DataLoader(points(count), batch), precision="float32", **settings)
+    result = net.fit(DataLoader(points(count), batch), **({"precision": "float32", "full": "trained"} | settings))
     return arrays(net), (result.steps, result.images, result.last_loss)
 
 
@@ -157,6 +157,7 @@ def guarded(rank: int) -> tuple[Arrays, Any]:
         steps=12,
         lr=3.0,
         soft=0.0,
+        full="trained",
         precision="float32",
         validate=DataLoader(points(70, 2), 16),
         on_progress=told.append,
@@ -199,9 +200,9 @@ def not_a_number(rank: int) -> Any:
     data[2][0][0] = 0.0
     net = made(Batched)
     before_bad = made(Batched)
-    before_bad.fit(data[:2], steps=2, ema=0.0)
+    before_bad.fit(data[:2], steps=2, ema=0.0, full="trained")
     try:
-        net.fit(data, steps=4, ema=0.0)
+        net.fit(data, steps=4, ema=0.0, full="trained")
     except TrainingError as error:
         return error.reason, str(error), arrays(net)
     return None
@@ -469,7 +470,7 @@ loader = DataLoader(TensorDataset(x, (x[:, 0] > 0).long()), 16, shuffle=True)
 for _ in range(2):
     net.fit(loader, epochs=1)
 assert not torch.distributed.is_initialized()
-torch.save(net.state_dict(), f"{sys.argv[1]}/{os.environ['RANK']}.pt")
+torch.save(torch.nn.Module.state_dict(net), f"{sys.argv[1]}/{os.environ['RANK']}.pt")
 """
 
 

@@ -10,6 +10,7 @@ from zoo.stripes import trained as trained_stripes
 from tailorbird.errors import UsageError
 from tailorbird.supernet import SuperNet, accuracy, elastic
 from tailorbird.types import Config
+from tests.states import trained as weights_in
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,8 @@ def test_an_empty_loader_is_refused(net: SuperNet) -> None:
         accuracy(net, Config(), [torch.randn(2, 1, 8, 8)])
 
 
-def test_training_lifts_the_subnets_and_keeps_the_full_network(net: SuperNet) -> None:
+@pytest.mark.parametrize("full", ["kept", "trained"])
+def test_training_lifts_the_subnets_and_keeps_the_full_network(net: SuperNet, full: str) -> None:
     probes = [net.space.smallest(), *(net.space.sample(seed) for seed in range(4))]
 
     def mean() -> float:
@@ -82,7 +84,7 @@ def test_training_lifts_the_subnets_and_keeps_the_full_network(net: SuperNet) ->
         return sum(accuracy(net, config, HELD) for config in probes) / len(probes)
 
     before, seen = mean(), []
-    result = net.fit(TRAIN, steps=40, lr=0.05, ratios=(), validate=HELD, on_progress=seen.append)
+    result = net.fit(TRAIN, steps=40, lr=0.05, ratios=(), validate=HELD, on_progress=seen.append, full=full)
     assert result.stopped_by == "steps"
     assert [now.step for now in seen if now.planned == 40] == list(range(1, 41))
     assert result.full_after >= result.full_before - 0.003
@@ -90,18 +92,19 @@ def test_training_lifts_the_subnets_and_keeps_the_full_network(net: SuperNet) ->
     assert not net.training
 
 
-def test_the_same_seed_trains_the_same_weights(trained: nn.Module) -> None:
+@pytest.mark.parametrize("full", ["kept", "trained"])
+def test_the_same_seed_trains_the_same_weights(trained: nn.Module, full: str) -> None:
     states = []
     for _ in range(2):
         net = elastic(trained, (torch.randn(1, 1, 8, 8),), divisor=4)
-        net.fit(TRAIN, steps=3, seed=7, teacher="frozen")
-        states.append(net.state_dict())
+        net.fit(TRAIN, steps=3, seed=7, full=full)
+        states.append(weights_in(net))
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
 def test_an_update_that_ruins_the_full_network_is_taken_back(net: SuperNet) -> None:
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    result = net.fit(TRAIN, steps=3, lr=50.0, validate=HELD)
+    result = net.fit(TRAIN, steps=3, lr=50.0, validate=HELD, full="trained")
     assert result.update_kept < 1
     assert result.full_after >= result.full_before - 0.003
     assert "protect" in result.message
@@ -145,7 +148,7 @@ def test_a_budget_covers_what_comes_after_the_last_step(net: SuperNet) -> None:
         hours[0] += 1
         return hours[0] + 4 * len(scored)
 
-    result = net.fit(TRAIN, budget=300.0, clock=clock, validate=validate)
+    result = net.fit(TRAIN, budget=300.0, clock=clock, validate=validate, full="trained")
     assert result.stopped_by == "budget"
     assert hours[0] + 4 * len(scored) <= 300
     assert result.seconds > 200

@@ -113,7 +113,7 @@ def test_a_regression_network_is_scored_by_the_variance_it_explains() -> None:
     assert gain > 0.05
     assert {now.unit for now in seen} == {"samples"}
     with pytest.raises(UsageError, match="one value is needed"):
-        net.fit([(x[:8], y[:8, 0])], steps=1, task="regression")
+        elastic(model, (x[:1],)).fit([(x[:8], y[:8, 0])], steps=1, task="regression", full="trained")
 
 
 def test_a_segmentation_network_has_its_classes_on_the_second_axis() -> None:
@@ -131,7 +131,7 @@ def test_a_segmentation_network_has_its_classes_on_the_second_axis() -> None:
     assert gain > 0.05
     assert {now.unit for now in seen} == {"images"}
     with pytest.raises(UsageError, match="segmentation has its classes on axis 1"):
-        net.fit(train, steps=1)
+        elastic(model, (x[:1],)).fit(train, steps=1, full="trained")
 
 
 class Detector(nn.Module):

@@ -24,6 +24,8 @@ def net_digest(net: SuperNet) -> str:
     """SHA-256 of what a subnet's answers follow from: operators, stored tensors, order of channels, search space."""
     layout = f"{net.graph.graph}\0{net.graph.out_spec}\0{net.space.dimensions}"
     tensors = {name: net.tensor(name) for name in net.graph.tensors}
+    learnt = {} if net.learnt is None else net.learnt.named()
+    tensors |= {f"learnt {name}": value for name, value in learnt.items()}
     tensors |= {f"order of {name}": order for name, order in net.orders.items()}
     tensors |= {f"transform {name}": value for name, value in net.transforms.state_dict().items()}
     return hashlib.sha256(f"{layout}\0{tensors_digest(tensors)}".encode()).hexdigest()

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from tailorbird.supernet.supernet import SuperNet
 
 _HELD_BYTES = 1 << 30  # of the full network's activations
+#: Of what subnets learnt: all of it, in the full network too. A change alone would have little of it, many together
+#: have most: what it does to weights that stay the same is what adds up.
+_SHARE = 1.0
 
 
 class Probe:
@@ -42,7 +45,7 @@ class Probe:
         plan = self._sized.plan(Config(), Mode.PROBE)
         run = _Remembering(plan.module)
         with torch.no_grad():
-            self.reference = self._answer(run.run(*self._sized.stored(plan, {}), *self._leaves))
+            self.reference = self._answer(run.run(*self._sized.stored(plan, {}, _SHARE), *self._leaves))
         self._values = run.values
         self._nodes = {node.name: node for node in plan.module.graph.nodes}
         self._reusable = not any(_mutates(node) for node in plan.module.graph.nodes)
@@ -55,7 +58,8 @@ class Probe:
         unchanged = self._unchanged(plan) if sized is self._sized else []  # at another resolution everything changes
         known: dict[Node, Any] = {node: self._values[node.name] for node in unchanged if node.name in self._values}
         with torch.no_grad():
-            return self._answer(Interpreter(plan.module).run(*sized.stored(plan, {}), *self._leaves, initial_env=known))
+            tensors = sized.stored(plan, {}, _SHARE)
+            return self._answer(Interpreter(plan.module).run(*tensors, *self._leaves, initial_env=known))
 
     def divergence(self, config: Config) -> float:
         """Distance of a subnet's answers from the full network's by the task's measure; for classes in nats.

@@ -16,6 +16,7 @@ from tailorbird.errors import ModelError, UsageError
 from tailorbird.supernet.checkpoint import contents
 from tailorbird.supernet.durable import read_tensors, remove_stale, write_tensors
 from tailorbird.supernet.task import Task
+from tailorbird.supernet.training.apart import WEIGHTS
 from tailorbird.supernet.training.ema import tensors
 from tailorbird.supernet.training.failure import CheckpointError
 from tailorbird.supernet.training.recipe import Recipe
@@ -23,7 +24,7 @@ from tailorbird.supernet.training.recipe import Recipe
 if TYPE_CHECKING:
     from tailorbird.supernet.supernet import SuperNet
 
-_FORMAT = 1
+_FORMAT = 2
 _ENTRY = "training"
 #: What may be another in the run that goes on: how long it is.
 _LENGTH = ("epochs", "steps", "budget_s")
@@ -69,12 +70,14 @@ class Checkpoint:
         Raises: CheckpointError when it cannot be written; the file is then the one before.
         """
         saved = contents(net) | {"statistics": {}}
-        for entry, prefix in (("state", "weights."), ("transforms", "transforms.")):
-            own = {
-                name.removeprefix(prefix): value
-                for name, value in (final or usable(state)).items()
-                if name.startswith(prefix)
-            }
+        trained = final or usable(state)
+        entries = [("state", WEIGHTS, trained), ("transforms", "transforms.", trained)]
+        if state["kept"]:
+            named = net.weights.named_parameters(remove_duplicate=False)
+            saved["learnt"] = {name: trained[f"{WEIGHTS}{name}"] for name, _ in named}
+            entries[0] = ("state", WEIGHTS, state["start"])
+        for entry, prefix, values in entries:
+            own = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
             saved[entry] = {name: own.get(name, value) for name, value in saved[entry].items()}
         saved[_ENTRY] = {"format": _FORMAT, "identity": _identity(net, task), "state": dict(state)}
         try:

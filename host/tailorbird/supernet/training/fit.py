@@ -15,6 +15,7 @@ from torch import nn
 from tailorbird.config import parse_seconds
 from tailorbird.errors import UsageError
 from tailorbird.supernet.task import Distance, Loss, Metric, Task
+from tailorbird.supernet.training.apart import apart
 from tailorbird.supernet.training.checkpoint import Checkpoint, usable
 from tailorbird.supernet.training.distributed import joined
 from tailorbird.supernet.training.ema import copied, tensors
@@ -35,7 +36,9 @@ INTERRUPTED = "interrupted"
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """What a training run did. Losses are of the full network; scores are None without validation.
+    """What a training run did. Scores are None without validation.
+
+    Losses are of the full network, or where it was kept as it is (full_kept), of the subnets on average.
 
     stopped_by: steps | budget | interrupted; backed_off: how often the learning rate was halved to protect the full
     network; update_kept: 1.0 normally; less when the full network lost more than allowed at the end and the weights
@@ -52,6 +55,7 @@ class FitResult:
     full_before: float | None
     full_after: float | None
     update_kept: float
+    full_kept: bool = False
     backed_off: int = 0
     resumed_at: int = 0
     missed: int = 0
@@ -61,7 +65,8 @@ class FitResult:
         """One sentence for people."""
         text = f"{self.steps} steps in {self.seconds:.1f} s (loss {self.first_loss:.3f} to {self.last_loss:.3f})"
         if self.full_before is not None and self.full_after is not None:
-            text += f"; full network {self.full_before:.1%} before, {self.full_after:.1%} after"
+            after = "as before" if self.full_kept else f"before, {self.full_after:.1%} after"
+            text += f"; full network {self.full_before:.1%} {after}"
         if self.backed_off:
             text += f"; learning rate halved {self.backed_off} times to protect the full network"
         if self.update_kept < 1:
@@ -150,10 +155,11 @@ def fit(
         _answering(given),
         signals.noted(terminate=file is not None),
         joined(net, recipe, loader, sharded=sharded) as ranks,
+        apart(net, recipe) as own,
     ):
         state = file.read(net, goal, recipe) if file is not None and there else None
         judge = None if validate is None else Judge(net, goal, validate, ranks)
-        run = Run(net, Feed(loader, net.device, recipe.seed), recipe, goal, judge, ranks, clock, given)
+        run = Run(net, Feed(loader, net.device, recipe.seed), recipe, goal, judge, ranks, clock, given, own)
         if state is not None:
             run.load(state)
         resumed_at = run.step
@@ -177,11 +183,12 @@ def fit(
         images=run.images,
         seconds=run.elapsed,
         stopped_by=stopped_by,
-        first_loss=_or_nan(run.first.full if run.first else None),
-        last_loss=_or_nan(run.last.full),
+        first_loss=_or_nan(run.first.main if run.first else None),
+        last_loss=_or_nan(run.last.main),
         full_before=run.guard.before if run.guard else None,
         full_after=after,
         update_kept=kept,
+        full_kept=own is not None,
         backed_off=run.guard.backed_off if run.guard else 0,
         resumed_at=resumed_at,
         missed=saver.failures if saver else 0,

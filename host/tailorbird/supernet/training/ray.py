@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from tailorbird.errors import EnvironmentFaultError, TailorbirdError, UsageError
+from tailorbird.supernet.checkpoint import contents, restore
 from tailorbird.supernet.training.failure import TrainingError
 from tailorbird.supernet.training.fit import FitResult
 from tailorbird.supernet.training.judge import Validate
@@ -65,7 +65,7 @@ def fit_on_ray(
             train.report({})
             return
         with tempfile.TemporaryDirectory() as folder:
-            torch.save({"weights": nn.Module.state_dict(net), "orders": net.orders}, Path(folder) / _STATE)
+            torch.save(contents(net), Path(folder) / _STATE)
             train.report(asdict(result), checkpoint=train.Checkpoint.from_directory(folder))
 
     with _cluster(ray), tempfile.TemporaryDirectory(prefix="tailorbird-ray-") as temporary:
@@ -81,9 +81,7 @@ def fit_on_ray(
         with found.checkpoint.as_directory() as folder:
             state = torch.load(Path(folder) / _STATE, map_location="cpu", weights_only=True)
     net = make_net()
-    net.set_orders(state["orders"])
-    nn.Module.load_state_dict(net, state["weights"])
-    net.forget_statistics()
+    restore(net, state)
     return net, FitResult(**{name: found.metrics[name] for name in FitResult.__dataclass_fields__})
 
 

@@ -16,6 +16,7 @@ _WORDS = {
     "optimiser": ("auto", "sgd", "adamw"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
     "keep": ("average", "best"),
+    "full": ("auto", "kept", "trained"),
 }
 
 _SEEDS = 2**63
@@ -27,7 +28,11 @@ class Recipe:
 
     epochs, steps, budget_s   what ends the run; the schedule follows whichever is nearer to its end
     optimiser, lr             "auto" is SGD with Nesterov momentum for networks with batch_norm, AdamW for others
-    n_random, full_every      random subnets in a step; the full network takes part in every n-th step
+    full                      "kept": the full network stays as it is, bit for bit, and subnets get weights of their own
+                              beside it, see `learnt`; "trained": all share one set of weights, the full network learns
+                              with the subnets, and is protected by `max_drop`; "auto": kept, unless it is to teach as
+                              it learns, or the best weights are to be found by it
+    n_random, full_every      random subnets in a step; the full network, if it is trained, takes part in every n-th
     sampling                  random subnets change all dimensions by one ratio ("compound": Sahni et al., "CompOFA",
                               ICLR 2021), each by its own ("independent"), or one after the other ("compound-first")
     ratios                    curriculum: no dimension falls below this part of its size in equal parts of the run; the
@@ -49,6 +54,7 @@ class Recipe:
     optimiser: str = "auto"
     lr: float | None = None
     weight_decay: float | None = None
+    full: str = "auto"
     n_random: int = 2
     full_every: int = 1
     sampling: str = "compound-first"
@@ -87,6 +93,12 @@ class Recipe:
         for name, most in (("hard", 1), ("soft", 1), ("warm_up", 0.5), ("ema", 0.99999), ("max_drop", 1)):
             if not 0 <= getattr(self, name) <= most:
                 raise UsageError(f"{name} is {getattr(self, name)}", fix=f"pass a number from 0 to {most}")
+        if self.full == "kept" and (self.teacher == "in-place" or self.keep == "best"):
+            raise UsageError(
+                "the full network cannot be kept as it is",
+                why="it is to teach as it learns" if self.teacher == "in-place" else "the best weights are found by it",
+                fix="leave full at 'auto', or pass teacher='frozen' and keep='average'",
+            )
         if self.weight_decay is not None and not self.weight_decay >= 0:
             raise UsageError(f"weight_decay is {self.weight_decay}", fix="pass a number from 0")
         if not isinstance(self.seed, int) or not -_SEEDS <= self.seed < _SEEDS:
@@ -94,6 +106,11 @@ class Recipe:
         listed = isinstance(self.ratios, tuple | list)
         if not listed or any(not isinstance(ratio, float) or not 0 < ratio < 1 for ratio in self.ratios):
             raise UsageError(f"ratios are {self.ratios}", fix="pass numbers between 0 and 1, or none")
+
+    @property
+    def keeps_full(self) -> bool:
+        """Whether the full network stays as it is, where there are subnets to train."""
+        return self.full == "kept" or (self.full == "auto" and self.teacher != "in-place" and self.keep != "best")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

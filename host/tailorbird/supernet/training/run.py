@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tailorbird.errors import TailorbirdError, UsageError
 from tailorbird.supernet.loader import Batch
 from tailorbird.supernet.task import Task
+from tailorbird.supernet.training.apart import WEIGHTS
 from tailorbird.supernet.training.crew import Crew, can_share
 from tailorbird.supernet.training.ema import Average, copied, put, tensors
 from tailorbird.supernet.training.feed import Feed
@@ -59,13 +60,16 @@ class Run:
         ranks: Ranks,
         clock: Callable[[], float] = time.monotonic,
         teacher: nn.Module | None = None,
+        own: dict[str, Tensor] | None = None,
     ) -> None:
+        """own: the weights of the full network by name, where it is kept as it is and `net` holds those of subnets."""
         self.net, self.feed, self.recipe, self.ranks = net, feed, recipe, ranks
         self._judge, self._clock = judge, clock
         self.precision = Precision(recipe, net)
         if self.precision.channels_last:
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.start = copied(net)
+        self.kept = own is not None
+        self.start = copied(net) if own is None else own
         self.planned = self._planned()
         self.step = 0
         self.images = 0
@@ -92,10 +96,13 @@ class Run:
         self._settle_s = 0.0  # what the end of the run takes
         if judge is not None:
             with self._drawing(-1):
-                began, first = self._clock(), judge.first()
+                began = self._clock()
+                with self._as_user():
+                    first = judge.first()
                 ((score_s,), *_) = ranks.gather([self._clock() - began])
                 self.guard = Guard(judge.full, recipe.max_drop, self.start, first)
-            self._settle_s = min(SCORES * score_s, _LARGEST_PART * (recipe.budget_s or 0.0))
+            if not self.kept:
+                self._settle_s = min(SCORES * score_s, _LARGEST_PART * (recipe.budget_s or 0.0))
 
     # -- the loop
 
@@ -164,7 +171,7 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         mine, samples = self.ranks.share(batch)
-        full = self.step % recipe.full_every == 0
+        full = not self.kept and self.step % recipe.full_every == 0
         with self._drawing(self.step, self.ranks.rank):
             losses, self._told = self._sandwich.step(
                 mine,
@@ -233,7 +240,7 @@ class Run:
         began, before = self._clock(), guard.backed_off
         was_training = self.net.training
         with self._averaged(), self._drawing(self.step):
-            self.scores = {"full": guard.check(self.share())}
+            self.scores = {"full": guard.before if self.kept else guard.check(self.share())}
             space = self.net.space
             for name, config in (("smallest", space.smallest()), ("random", space.sample(self.recipe.seed))):
                 if not config.is_full:
@@ -270,6 +277,8 @@ class Run:
         self.average = None
         if self.guard is None:
             return None, 1.0
+        if self.kept:
+            return self.guard.before, 1.0
         return self.guard.settle(self.net, Statistics(self.net, self._further, self.ranks).refresh)
 
     def _further(self) -> Iterator[Batch]:
@@ -300,7 +309,7 @@ class Run:
             step=self.step,
             planned=self.planned,
             share=share,
-            loss=self.last.full,
+            loss=self.last.main,
             subnet_loss=self.last.subnets,
             learning_rate=self.optimiser.param_groups[0]["lr"],
             seconds=self.elapsed,
@@ -318,6 +327,7 @@ class Run:
         """Everything a run needs to go on as if it had not stopped: plain values and tensors."""
         return {
             "recipe": self.recipe.to_json(),
+            "kept": self.kept,
             "weights": tensors(self.net),
             "buffers": self._unsaved(),
             "start": self.start,
@@ -331,11 +341,22 @@ class Run:
             "guard": None if self.guard is None else self.guard.state(),
         }
 
+    @contextmanager
+    def _as_user(self) -> Iterator[None]:
+        """The network holds the full network's weights for a while, where it holds those of subnets."""
+        live = tensors(self.net.weights)
+        before = copied(self.net.weights)
+        put(live, {name: self.start[f"{WEIGHTS}{name}"] for name in live})
+        try:
+            yield
+        finally:
+            put(live, before)
+
     def _as_started(self) -> dict[str, Tensor]:
         """The weights and buffers of the user's module at the start, by their names there."""
         module = self.net.weights
         found = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
-        kept = {name.removeprefix("weights."): value for name, value in self.start.items()}
+        kept = {name.removeprefix(WEIGHTS): value for name, value in self.start.items()}
         return {name: kept[name] if name in kept else value.clone() for name, value in found}
 
     def _unsaved(self) -> dict[str, Tensor]:

@@ -41,6 +41,11 @@ class StepLoss:
     full: float | None
     subnets: float | None
 
+    @property
+    def main(self) -> float | None:
+        """Of the full network, of the subnets where it takes no part."""
+        return self.subnets if self.full is None else self.full
+
 
 class Sandwich:
     """Computes gradients of the shared weights and applies them.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tailorbird.errors import InputShapeError, UsageError
 from tailorbird.supernet import SuperNet, elastic
 from tailorbird.supernet.training.failure import TrainingError
+from tests.states import trained
 
 CLASSES, FEATURES = 3, 6
 X, Y = torch.randn(8, FEATURES, generator=torch.Generator().manual_seed(0)), torch.arange(8) % CLASSES
@@ -29,19 +30,19 @@ def compiled() -> SuperNet:
 def net(compiled: SuperNet) -> Iterator[SuperNet]:
     before = {name: value.clone() for name, value in compiled.state_dict().items()}
     yield compiled
-    compiled.load_state_dict(before)
+    compiled.load_state_dict(before)  # what subnets learnt goes with it
     compiled.requires_grad_(True)
 
 
 def unchanged(net: SuperNet, before: dict[str, Tensor]) -> bool:
-    return not net.training and all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    return not net.training and all(torch.equal(value, before[name]) for name, value in trained(net).items())
 
 
 def refused(net: SuperNet, loader: Any, kind: type[Exception] = UsageError, **options: Any) -> str:
     """The message of the error; nothing of the network may have changed."""
-    before = {name: value.clone() for name, value in net.state_dict().items()}
+    before = trained(net)
     with pytest.raises(kind) as raised:
-        net.fit(loader, **({"epochs": 2, "precision": "float32"} | options))
+        net.fit(loader, **({"epochs": 2, "precision": "float32", "full": "trained"} | options))
     assert unchanged(net, before)
     return str(raised.value)
 
@@ -88,9 +89,9 @@ def test_labels_that_are_marked_as_left_out_are_no_mistake(net: SuperNet) -> Non
 
 def test_a_loader_that_changes_what_it_gives(net: SuperNet) -> None:
     with pytest.raises(UsageError, match=r"no labels[\s\S]*batch 2 of pass 1"):
-        net.fit([(X, Y), X], epochs=1)
+        net.fit([(X, Y), X], epochs=1, full="trained")
     with pytest.raises(UsageError, match="something other than"):
-        net.fit([(X, Y), (X, Y, Y)], epochs=1)
+        net.fit([(X, Y), (X, Y, Y)], epochs=1, full="trained")
 
 
 def test_data_that_are_not_finite_are_named_and_do_not_reach_the_weights(net: SuperNet) -> None:
@@ -112,12 +113,12 @@ def test_a_subnet_whose_loss_is_not_finite_is_named(net: SuperNet) -> None:
 
 
 def test_a_later_batch_that_is_not_finite_leaves_the_weights_of_the_step_before(net: SuperNet) -> None:
-    start = {name: value.clone() for name, value in net.state_dict().items()}
-    settings: dict[str, Any] = {"steps": 2, "lr": 0.1, "ema": 0.0, "warm_up": 0.0}
+    start = trained(net)
+    settings: dict[str, Any] = {"steps": 2, "lr": 0.1, "ema": 0.0, "warm_up": 0.0, "full": "trained"}
     seen: list[dict[str, Tensor]] = []
 
     def note(_now: Any) -> None:
-        seen.append({name: value.clone() for name, value in net.state_dict().items()})
+        seen.append(trained(net))
 
     with pytest.raises(TrainingError, match="in step 2"):
         net.fit([GOOD[0], (X * torch.nan, Y)], on_progress=note, **settings)
@@ -150,7 +151,7 @@ def test_what_the_users_own_functions_raise_passes_through_with_the_batch_it_was
         raise ZeroDivisionError("mine")
 
     with pytest.raises(ZeroDivisionError, match="mine") as raised:
-        net.fit(GOOD, epochs=1, loss=loss)
+        net.fit(GOOD, epochs=1, loss=loss, full="trained")
     assert raised.value.__notes__ == ["fit: in step 1: batch 1 of pass 1"]
 
 
@@ -168,9 +169,9 @@ def test_validation_data_are_looked_at_before_anything_is_trained(net: SuperNet)
 
 
 def test_a_score_that_becomes_nan_counts_as_lost(net: SuperNet) -> None:
-    before = {name: value.clone() for name, value in net.state_dict().items()}
+    before = trained(net)
     scores = iter([0.5])
-    result = net.fit(GOOD, epochs=4, validate=lambda f: next(scores, torch.nan))
+    result = net.fit(GOOD, epochs=4, validate=lambda f: next(scores, torch.nan), full="trained")
     assert (result.update_kept, result.full_after) == (0.0, 0.5)
     assert result.backed_off > 0
     assert unchanged(net, before)
@@ -221,9 +222,9 @@ def test_a_network_that_is_frozen_altogether(net: SuperNet) -> None:
 def test_a_network_that_is_frozen_in_part_trains_the_rest(net: SuperNet) -> None:
     net.requires_grad_(False)
     net.weights[3].bias.requires_grad_()
-    before = {name: value.clone() for name, value in net.weights.named_parameters()}
+    before = trained(net)
     net.fit(GOOD, epochs=3, ema=0.0)
-    changed = [name for name, value in net.weights.named_parameters() if not torch.equal(value, before[name])]
+    changed = [name for name, value in trained(net).items() if not torch.equal(value, before[name])]
     assert changed == ["3.bias"]
 
 

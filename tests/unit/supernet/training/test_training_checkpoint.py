@@ -20,6 +20,7 @@ from tailorbird.supernet.training.ranks import Alone
 from tailorbird.supernet.training.recipe import Recipe
 from tailorbird.supernet.training.run import Run
 from tailorbird.supernet.training.saver import Saver
+from tests.states import trained
 
 X, Y = torch.randn(8, 6, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3
 DATA = [(X + number, Y) for number in range(4)]
@@ -49,11 +50,11 @@ def path(tmp_path: Path) -> Path:
 
 
 def weights(net: SuperNet) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in net.state_dict().items()}
+    return trained(net)
 
 
 def alike(net: SuperNet, expected: dict[str, Tensor]) -> bool:
-    return all(torch.equal(value, expected[name]) for name, value in net.state_dict().items())
+    return all(torch.equal(value, expected[name]) for name, value in trained(net).items())
 
 
 def refused(net: SuperNet, path: Path, kind: type[Exception], loader: Any = DATA, **options: Any) -> str:
@@ -77,7 +78,7 @@ def test_a_checkpoint_is_a_saved_supernet_too(net: SuperNet, path: Path) -> None
 
 def test_a_checkpoint_holds_the_network_as_the_guard_left_it(net: SuperNet, path: Path) -> None:
     scores = itertools.chain([1.0], itertools.repeat(0.0))
-    result = net.fit(DATA, steps=3, checkpoint=path, validate=lambda _: next(scores), lr=1.0)
+    result = net.fit(DATA, steps=3, checkpoint=path, validate=lambda _: next(scores), lr=1.0, full="trained")
     assert result.update_kept == 0
     assert alike(SuperNet.load(path, model(), EXAMPLE), weights(net))
     assert alike(net, model().state_dict())
@@ -249,7 +250,7 @@ def test_a_damaged_checkpoint_is_refused_wherever_the_damage_is(net: SuperNet, p
         path.write_bytes(good[:size])
         assert "cannot be read" in refused(net, path, ModelError)
     # Every tensor is stored as it is in memory: a flipped bit in one must not go unnoticed.
-    for value in net.state_dict().values():
+    for value in trained(net).values():
         place = good.find(value.numpy().tobytes())
         assert place > 0
         path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])

@@ -11,6 +11,7 @@ from zoo.small_models import ResidualNet, randomised
 
 from tailorbird.supernet import SuperNet, Task, elastic
 from tailorbird.supernet.training.crew import Crew, can_share, promised
+from tests.states import trained
 
 
 @pytest.fixture(autouse=True)
@@ -35,15 +36,15 @@ def batches() -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-@pytest.mark.parametrize("teacher", ["frozen", "in-place"])
-def test_two_threads_learn_what_one_learns_bit_for_bit(teacher: str) -> None:
+@pytest.mark.parametrize(("teacher", "full"), [("frozen", "kept"), ("frozen", "trained"), ("in-place", "trained")])
+def test_two_threads_learn_what_one_learns_bit_for_bit(teacher: str, full: str) -> None:
     states = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
         torch.manual_seed(0)
         net = made()
-        net.fit(batches(), steps=6, teacher=teacher, full_every=2, precision="float32")
-        states.append(net.state_dict())
+        net.fit(batches(), steps=6, teacher=teacher, full=full, full_every=2, precision="float32")
+        states.append(trained(net))
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
@@ -69,7 +70,7 @@ def test_functions_of_the_user_are_called_by_one_thread() -> None:
         callers.add(threading.get_ident())
         return nn.functional.cross_entropy(output, target)
 
-    net.fit(batches(), steps=2, loss=loss)
+    net.fit(batches(), steps=2, loss=loss, full="trained")
     assert callers == {threading.get_ident()}
 
 

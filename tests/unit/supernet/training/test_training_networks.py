@@ -61,7 +61,7 @@ def test_sequences_of_every_length_are_learnt_from_the_network_as_it_was() -> No
         asked.append(taught.clone())
         return functional.mse_loss(output, taught)
 
-    net.fit(batches, steps=6, distance=distance, lr=0.01, precision="float32", n_random=0)
+    net.fit(batches, steps=6, distance=distance, lr=0.01, precision="float32", n_random=0, full="trained")
     assert not torch.allclose(net(batches[0]["tokens"]), wanted[0], atol=1e-3)
     assert {tuple(answer.shape) for answer in asked} == {(8, CLASSES)}
     assert all(min(float((answer - one).abs().max()) for one in wanted) < 1e-5 for answer in asked)
@@ -69,7 +69,7 @@ def test_sequences_of_every_length_are_learnt_from_the_network_as_it_was() -> No
 
 def test_the_last_loss_is_of_the_last_step_with_the_full_network() -> None:
     told: list[Progress] = []
-    done = of(Pictures()).fit(BATCHES, steps=6, full_every=4, on_progress=told.append)
+    done = of(Pictures()).fit(BATCHES, steps=6, full="trained", full_every=4, on_progress=told.append)
     assert done.last_loss == told[4].loss == told[5].loss != told[3].loss
     assert "nan" not in done.message
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tailorbird.supernet import SuperNet, elastic
 from tailorbird.supernet.training import FitResult
+from tests.states import trained
 
 X, Y = torch.randn(8, 6, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3
 DATA = [(X + number, Y) for number in range(4)]
@@ -44,13 +45,13 @@ def test_without_a_checkpoint_an_interrupt_ends_training_between_two_steps(net: 
     before, seen = handlers(), []
 
     def note() -> None:
-        seen.append({name: value.clone() for name, value in net.state_dict().items()})
+        seen.append(trained(net))
 
     with pytest.raises(KeyboardInterrupt):
         net.fit(DATA, epochs=9, on_progress=at(3, signal.SIGINT, note))
     assert handlers() == before
     assert not net.training
-    assert all(torch.equal(value, seen[0][name]) for name, value in net.state_dict().items())
+    assert all(torch.equal(value, seen[0][name]) for name, value in trained(net).items())
 
 
 def test_an_interrupt_within_a_step_waits_for_its_end(net: SuperNet, tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_an_interrupt_within_a_step_waits_for_its_end(net: SuperNet, tmp_path: P
         return nn.functional.cross_entropy(output, labels)
 
     before = handlers()
-    result = net.fit(DATA, epochs=9, loss=loss, checkpoint=tmp_path / "run.pt")
+    result = net.fit(DATA, epochs=9, loss=loss, full="trained", checkpoint=tmp_path / "run.pt")
     assert (result.stopped_by, result.steps) == ("interrupted", 2)
     assert "go on with resume" in result.message
     assert handlers() == before
@@ -80,8 +81,8 @@ def test_an_interrupt_while_the_result_is_looked_at_is_not_lost(net: SuperNet, t
         return score
 
     with pytest.raises(KeyboardInterrupt):
-        net.fit(DATA, steps=1, validate=validate([]))
-    result = net.fit(DATA, steps=1, validate=validate([]), checkpoint=tmp_path / "run.pt")
+        net.fit(DATA, steps=1, validate=validate([]), full="trained")
+    result = net.fit(DATA, steps=1, validate=validate([]), full="trained", checkpoint=tmp_path / "run.pt")
     assert (result.stopped_by, result.steps) == ("interrupted", 1)
 
 
