@@ -17,9 +17,9 @@ from tests.bench.accuracy.work import Work
 #: Largest shares of the full network's MACs that the best subnet is searched for, and how many of the most promising
 #: subnets are confirmed on validation images at each.
 LIMITS = {0.9: 3, 0.72: 8, 0.6: 3, 0.5: 8, 0.4: 3, 0.3: 3}
-#: Limits whose best subnet is trained alone at the end of a long budget, and the share of the budget that takes.
-TUNING = {0.72: 0.13, 0.5: 0.13}
-_LONG_SECONDS = 30 * 60
+#: Limits whose best subnet is trained alone at the end of the budget, and the share of the budget that takes; by the
+#: shortest budget in seconds that this is for.
+TUNING = {30 * 60: {0.72: 0.13, 0.5: 0.13}, 5 * 60: {0.72: 0.13}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +110,9 @@ class Case:
     @property
     def tuning(self) -> dict[float, float]:
         """Seconds of the budget in which the best subnet within a limit is trained alone; none of a short budget."""
-        seconds = self.budget.seconds
-        if seconds is None or seconds < _LONG_SECONDS:
-            return {}
-        return {limit: share * seconds for limit, share in TUNING.items()}
+        seconds = self.budget.seconds or 0.0
+        plans = [shares for least, shares in TUNING.items() if seconds >= least]
+        return {limit: share * seconds for limit, share in plans[0].items()} if plans else {}
 
     @property
     def recipe(self) -> Recipe:
