@@ -51,7 +51,7 @@ def test_from_a_model_to_a_served_ladder_in_the_public_names(board: tb.Board) ->
     assert torch.equal(net(splits.test[0][:5]), model(splits.test[0][:5]))
     train = DataLoader(TensorDataset(*splits.train), batch_size=64)
     validation = DataLoader(TensorDataset(*splits.validation), batch_size=200)
-    net.fit(train, steps=12, lr=0.05, seed=0)
+    net.fit(train, steps=12, lr=0.05, seed=0, teacher="in-place")  # the network knows nothing yet
 
     accuracy = tb.accuracy_table(net, validation, recalibration=train, anchors=4, probe_images=64)
     latency = tb.latency_model(net, board, samples=3, kernels=20)

@@ -39,8 +39,8 @@ class Machine:
 def test_what_settles_is_measured_as_seldom_as_allowed_and_what_does_not_goes_on():
     machine = Machine(0.1)
     calm, wild, broken = measure_rounds(machine, [candidate(name) for name in ("calm", "wild", "broken")])
-    assert len(calm.rounds) == 5
-    assert 5 < len(wild.rounds) <= 25
+    assert len(calm.rounds) == 11
+    assert 11 < len(wild.rounds) <= 31
     assert len(broken.rounds) == 1
     assert broken.error == "does not load"
     assert len({tuple(order) for order in machine.asked[1:5]}) > 1, "the order is drawn anew in each round"
