@@ -189,7 +189,7 @@ def _report(outcome: Outcome, options: argparse.Namespace, asked: list[Case], wo
         if original.known(case) is not None or training.known(case) is not None:
             found[name], rows = figures.of_case(case)
             outcome.rows += rows
-        if case in suite:
+        if name in {one.name for one in suite}:
             stages = sum(record.wall_seconds for record in work.used.values())
     used = list(work.used.values())
     if any(record.code != code_version()[:12] for record in used):
