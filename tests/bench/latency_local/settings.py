@@ -10,6 +10,7 @@ from torch import nn
 
 from tailorbird.demo.resnet20 import ResNet20
 from tailorbird.types import TimingProtocol
+from tests.bench.mobilenet import InvertedResidual
 
 KERNEL = TimingProtocol("bench-kernel", min_runs=20, min_seconds=0.02, max_seconds=1.0)
 SUBNET = TimingProtocol("bench-subnet", min_runs=30, min_seconds=0.08, max_seconds=2.0)
@@ -17,29 +18,6 @@ SUBNET = TimingProtocol("bench-subnet", min_runs=30, min_seconds=0.08, max_secon
 #: Whole subnets measured on a new context.
 SAMPLES = (0, 5, 10, 20)
 END_TO_END = 2000
-
-
-class InvertedResidual(nn.Module):
-    """Sandler et al. 2018, "MobileNetV2", section 3.4."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, expand: int) -> None:
-        super().__init__()
-        hidden = inputs * expand
-        layers: list[nn.Module] = []
-        if expand != 1:
-            layers += [nn.Conv2d(inputs, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU6()]
-        layers += [
-            nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU6(),
-            nn.Conv2d(hidden, outputs, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-        ]
-        self.layers = nn.Sequential(*layers)
-        self.residual = stride == 1 and inputs == outputs
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.layers(x) if self.residual else self.layers(x)
 
 
 class SmallMobileNet(nn.Module):

@@ -10,6 +10,7 @@ from torch import nn
 
 from tailorbird.demo.resnet20 import ResNet20
 from tailorbird.supernet import elastic
+from tests.bench.mobilenet import InvertedResidual
 
 _RANDOM = 4
 
@@ -32,29 +33,6 @@ class Net:
         """The network with seeded weights, in evaluation mode, and an input."""
         torch.manual_seed(0)
         return self.make().eval(), torch.randn(1, 3, self.pixels, self.pixels)
-
-
-class InvertedResidual(nn.Module):
-    """Sandler et al. 2018, "MobileNetV2", section 3.4."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, expand: int) -> None:
-        super().__init__()
-        hidden = inputs * expand
-        layers: list[nn.Module] = []
-        if expand != 1:
-            layers += [nn.Conv2d(inputs, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU6()]
-        layers += [
-            nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU6(),
-            nn.Conv2d(hidden, outputs, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-        ]
-        self.layers = nn.Sequential(*layers)
-        self.residual = stride == 1 and inputs == outputs
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.layers(x) if self.residual else self.layers(x)
 
 
 def mobilenet() -> nn.Module:

@@ -99,15 +99,19 @@ def fit(
     clock: Callable[[], float] = time.monotonic,
     **settings: Any,
 ) -> FitResult:
-    """Train the shared weights by the sandwich rule with distillation from the network as it was.
+    """Train the subnets by the sandwich rule with distillation from the network as it was, which stays as it is.
+
+    They get weights of their own beside it, see `learnt`, and learn from labels only as far as `hard` says.
+    full="trained" trains one set of weights for all, the full network included: for one that knows nothing yet, with
+    teacher="in-place".
 
     loader: a collection of (inputs, labels), or of mappings with `labels`, that can be read again for each epoch. Give
     `epochs` or `steps` (default: one epoch), or `budget`, seconds or a text like "30m", which ends the run in time; the
     schedule follows whatever ends first. task: what is trained for, see Task; loss, metric and distance replace its
     own. teacher: see Recipe, or a network of your own to learn from. validate: a loader, or a function that is given
-    the network as a function of its inputs and returns a score; with it the full network loses at most `max_drop`, or
-    else training backs off. on_progress: called after each step. clock: what `budget` is measured by. settings: see
-    Recipe.
+    the network as a function of its inputs and returns a score; a full network that is trained then loses at most
+    `max_drop`, or else training backs off. on_progress: called after each step. clock: what `budget` is measured by.
+    settings: see Recipe.
 
     Under `torchrun`, or where torch.distributed is initialised, all processes train one network together, see
     `distributed`; each must make the same call. Those after the first are silent. sharded: whether the loader gives
