@@ -109,7 +109,7 @@ class AgentService(api_grpc.AgentServiceServicer):
         # The lease is the first thing to be wrong about: nothing is looked up for somebody without one.
         self._parts.leases.check(request.fencing_token)
         blobs = self._parts.blobs
-        candidates = [wire.candidate_from_proto(each, blobs.path(each.sha256)) for each in request.candidates]
+        candidates = [wire.candidate_from_proto(each, blobs.path) for each in request.candidates]
         libraries = tuple((each.runtime, blobs.path(each.blob.sha256)) for each in request.runtime_blobs)
         if request.interleaved and not 2 <= len(candidates) <= MAX_INTERLEAVED:
             raise RequestError(

@@ -4,7 +4,7 @@ and reach nothing else. The Open Inference Protocol's are `inference`'s own: nob
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from tailorbird_agent.worker.plan import (
     CandidateKind,
     CandidatePlan,
     Figure,
+    GoldenPlan,
     Protocol,
     TensorSpec,
     Timings,
@@ -266,12 +267,13 @@ def specs_from_proto(messages: Sequence[measurement_pb2.TensorSpec]) -> tuple[Te
     return specs
 
 
-def candidate_from_proto(message: measurement_pb2.Candidate, module: Path) -> CandidatePlan:
-    """A candidate whose module lies at a path.
+def candidate_from_proto(message: measurement_pb2.Candidate, path_of: Callable[[str], Path]) -> CandidatePlan:
+    """A candidate whose module and golden files lie where `path_of` says.
 
     Raises:
-        RequestError: INPUT_INVALID.
+        RequestError: INPUT_INVALID; what path_of raises.
     """
+    module = path_of(message.sha256)
     args = specs_from_proto(message.args)
     if not message.deadline_us >= 0.0 or any(not 0 <= index < len(args) for index in message.uniform_args):
         raise RequestError("INPUT_INVALID", f'Candidate "{message.label}" has an impossible deadline or argument.')
@@ -284,6 +286,19 @@ def candidate_from_proto(message: measurement_pb2.Candidate, module: Path) -> Ca
         deadline_us=message.deadline_us,
         check=message.check,
         uniform_args=tuple(message.uniform_args),
+        golden=_golden_from_proto(message.golden, path_of) if message.HasField("golden") else None,
+    )
+
+
+def _golden_from_proto(message: measurement_pb2.GoldenAnswers, path_of: Callable[[str], Path]) -> GoldenPlan:
+    if not (message.relative_tolerance >= 0.0 and message.absolute_tolerance >= 0.0 and message.outputs):
+        raise RequestError("INPUT_INVALID", "Golden answers need outputs, and tolerances of zero or more.")
+    return GoldenPlan(
+        path_of(message.inputs_sha256),
+        path_of(message.outputs_sha256),
+        specs_from_proto(message.outputs),
+        message.relative_tolerance,
+        message.absolute_tolerance,
     )
 
 

@@ -17,6 +17,7 @@ from google.protobuf import duration_pb2, json_format, timestamp_pb2
 from google.rpc import error_details_pb2, status_pb2
 from numpy.typing import NDArray
 
+from tailorbird.cache import sha256_of
 from tailorbird.errors import BundleError, DeviceError, InputShapeError
 from tailorbird.types import (
     DATATYPES,
@@ -32,6 +33,7 @@ from tailorbird.types import (
     DeviceCard,
     Event,
     Figure,
+    GoldenAnswers,
     Inference,
     LeaseGrant,
     Manifest,
@@ -244,6 +246,17 @@ def candidate_to(candidate: Candidate, sha256: str) -> measurement_pb2.Candidate
         deadline_us=candidate.deadline_us,
         check=candidate.check,
         uniform_args=candidate.uniform_args,
+        golden=None if candidate.golden is None else _golden_to(candidate.golden),
+    )
+
+
+def _golden_to(golden: GoldenAnswers) -> measurement_pb2.GoldenAnswers:
+    return measurement_pb2.GoldenAnswers(
+        inputs_sha256=sha256_of(golden.inputs),
+        outputs_sha256=sha256_of(golden.outputs),
+        outputs=[tensor_spec_to(spec) for spec in golden.specs],
+        relative_tolerance=golden.relative,
+        absolute_tolerance=golden.absolute,
     )
 
 

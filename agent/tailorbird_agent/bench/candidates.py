@@ -24,11 +24,13 @@ _RUNTIME_OF = {"tvm-kernel": "tvm", "tvm-model": "tvm", "litert-model": "litert"
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A loaded candidate: the call to time, the runtime's name and version, and the arguments it works on."""
+    """A loaded candidate: the call to time, the runtime's name and version, the arguments it works on, and of a model
+    how it answers others."""
 
     call: Callable[[], object]
     runtime: str
     arrays: Sequence[Array]
+    answer: Callable[[Sequence[Array]], Sequence[Array]] | None = None
 
 
 class Bench:
@@ -67,7 +69,7 @@ class Bench:
             return
         module = runtime.load(candidate.module, threads=threads)
         try:
-            yield Prepared(functools.partial(module.run, arrays), f"{name} {runtime.version}", arrays)
+            yield Prepared(functools.partial(module.run, arrays), f"{name} {runtime.version}", arrays, module.run)
         finally:
             module.close()
 

@@ -5,24 +5,22 @@ Nothing goes live by halves: the first rung that fails ends the worker, and with
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from tailorbird_agent.bench.stopwatch import Stopwatch, make_stopwatch
 from tailorbird_agent.runtimes import Loaded, ModuleInvalidError, Runtime, RuntimeMissingError, open_runtime, tensorfile
-from tailorbird_agent.runtimes.arrays import aligned_copy, aligned_zeros
+from tailorbird_agent.runtimes.arrays import aligned_zeros
 from tailorbird_agent.runtimes.base import Array
 from tailorbird_agent.worker.failure import WorkerError
-from tailorbird_agent.worker.plan import DATATYPES, RungCheck, RungPlan, ServePlan, TensorSpec
+from tailorbird_agent.worker.golden import difference, golden_inputs, golden_tensor
+from tailorbird_agent.worker.plan import DATATYPES, RungCheck, RungPlan, ServePlan
 
 _WARM_UP_RUNS = 3
-_GOLDEN_INPUT = re.compile(r"input\.(\d+)\.(.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ class RungLoader:
         self._plan = plan
         with _in_words(plan.model):
             self._runtimes = _open_runtimes(plan)
-            self._golden_inputs = _golden_inputs(plan)
+            self._golden_inputs = golden_inputs(plan.golden_inputs, plan.inputs)
 
     def verify(self, rung: RungPlan) -> tuple[ResidentRung, RungCheck]:
         """Load a rung for the first time: warm it and compare it with all its golden outputs.
@@ -101,25 +99,6 @@ def _open_runtimes(plan: ServePlan) -> dict[str, Runtime]:
     libraries = dict(plan.runtime_libraries)
     names = dict.fromkeys(rung.runtime for rung in plan.rungs)
     return {name: open_runtime(name, libraries.get(name)) for name in names}
-
-
-def _golden_inputs(plan: ServePlan) -> dict[int, list[Array]]:
-    """Golden inputs by number, each in the plan's order."""
-    tensors = tensorfile.read(plan.golden_inputs).tensors
-    numbers = sorted({int(match[1]) for name in tensors if (match := _GOLDEN_INPUT.fullmatch(name))})
-    if not numbers:
-        raise ModuleInvalidError(f"{plan.golden_inputs.name} holds no golden input")
-    return {k: [_golden(tensors, f"input.{k}", spec, plan.golden_inputs) for spec in plan.inputs] for k in numbers}
-
-
-def _golden(tensors: Mapping[str, Array], prefix: str, spec: TensorSpec, path: Path) -> Array:
-    tensor = tensors.get(f"{prefix}.{spec.name}")
-    if tensor is None:
-        raise ModuleInvalidError(f"{path.name} lacks the golden tensor {prefix}.{spec.name}")
-    if tensor.shape != spec.shape or tensor.dtype != DATATYPES[spec.datatype][0]:
-        found = f"{tensor.dtype} {tensor.shape}"
-        raise ModuleInvalidError(f"golden tensor {prefix}.{spec.name} is {found}, not {spec.datatype} {spec.shape}")
-    return aligned_copy(tensor)
 
 
 def _bring_up(
@@ -170,11 +149,10 @@ def _compare(
     for k, inputs in golden_inputs.items():
         resident.run(inputs, outputs)
         for spec, output in zip(plan.outputs, outputs, strict=True):
-            golden = _golden(tensors, f"output.{k}", spec, rung.golden)
-            difference = float(np.max(np.abs(output.astype(np.float64) - golden.astype(np.float64)), initial=0.0))
-            if not difference <= rung.tolerance:  # so that NaN, too, is a mismatch
+            off = difference(output, golden_tensor(tensors, f"output.{k}", spec, rung.golden))
+            if not off <= rung.tolerance:  # so that NaN, too, is a mismatch
                 where = f"rung {rung.name}, golden input {k}, output {spec.name}"
-                figures = f"max abs diff {difference:.3g} > tolerance {rung.tolerance:.3g}"
+                figures = f"max abs diff {off:.3g} > tolerance {rung.tolerance:.3g}"
                 raise WorkerError("GOLDEN_MISMATCH", f"{where}: {figures}")
-            worst = max(worst, difference)
+            worst = max(worst, off)
     return worst

@@ -20,7 +20,9 @@ from tailorbird_agent.bench.kernels import measure_figure
 from tailorbird_agent.bench.protocol import Samples, time_calls
 from tailorbird_agent.bench.stats import judge
 from tailorbird_agent.bench.stopwatch import make_stopwatch
+from tailorbird_agent.runtimes import ModuleInvalidError
 from tailorbird_agent.worker.channel import Channel
+from tailorbird_agent.worker.golden import compare
 from tailorbird_agent.worker.plan import CandidatePlan, Figure, Protocol, Timings
 
 _ERROR_LENGTH = 500
@@ -73,7 +75,8 @@ class Examiner:
                     prepared = loaded.enter_context(self._bench.prepared(candidate, protocol.threads))
                     first_us = _first_run(candidate, prepared)
                     calls.append(prepared.call)
-                    notes.append({"runtime": prepared.runtime, "first_us": f"{first_us:.1f}"})
+                    told = {"runtime": prepared.runtime, "first_us": f"{first_us:.1f}"}
+                    notes.append(told | _compared(candidate, prepared))
                     sums.append(checksum(prepared.arrays) if candidate.check else ())
                 seen = Circumstances(self._device)
                 stopwatch = make_stopwatch(protocol.threads, queueing=True)
@@ -110,6 +113,16 @@ def _first_run(candidate: CandidatePlan, prepared: Prepared) -> float:
     if 0.0 < candidate.deadline_us < took_us:
         raise TooSlowError(f"one run took {took_us:.0f} us, {candidate.deadline_us:.0f} us were allowed")
     return took_us
+
+
+def _compared(candidate: CandidatePlan, prepared: Prepared) -> dict[str, str]:
+    """How near a model's answers are to the golden ones; nothing where there are none. Raises as `golden.compare`."""
+    if candidate.golden is None:
+        return {}
+    if prepared.answer is None:
+        raise ModuleInvalidError("a bare kernel has no golden answers")
+    found = compare(candidate.golden, candidate.args, prepared.answer)
+    return {"golden_error": f"{found.error:.6g}", "golden_tolerance": f"{found.tolerance:.6g}"}
 
 
 def _judged(label: str, samples: Samples, seen: Circumstances, protocol: Protocol, notes: Mapping[str, str]) -> Timings:

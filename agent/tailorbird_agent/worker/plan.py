@@ -121,11 +121,34 @@ class Protocol:
 
 
 @dataclass(frozen=True, slots=True)
+class GoldenPlan:
+    """What a model must answer: inputs, outputs are tensor files with `input.<k>.<name>` and `output.<k>.<name>`.
+
+    relative: largest difference, as a share of the largest value an output should have; absolute: one that is accepted
+    however small those values are.
+    """
+
+    inputs: Path
+    outputs: Path
+    specs: tuple[TensorSpec, ...]
+    relative: float
+    absolute: float
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> GoldenPlan:
+        """Inverse of dataclasses.asdict, with paths as text."""
+        read: dict[str, Any] = {"inputs": Path(data["inputs"]), "outputs": Path(data["outputs"])}
+        read["specs"] = tuple(map(TensorSpec.from_json, data["specs"]))
+        return cls(**(data | read))
+
+
+@dataclass(frozen=True, slots=True)
 class CandidatePlan:
     """One module to time. args are all DLTensor arguments of a kernel, outputs included, or the inputs of a model.
 
     symbol: which function of a library of kernels; deadline_us: longest first run that is still worth timing, 0 for
-    any; check: report what the arguments hold after it; uniform_args: those filled with one value.
+    any; check: report what the arguments hold after it; uniform_args: those filled with one value; golden: of a model,
+    what it must answer to be timed.
     """
 
     kind: CandidateKind
@@ -136,12 +159,14 @@ class CandidatePlan:
     deadline_us: float = 0.0
     check: bool = False
     uniform_args: tuple[int, ...] = ()
+    golden: GoldenPlan | None = None
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> CandidatePlan:
         """Inverse of dataclasses.asdict, with paths as text."""
         read: dict[str, Any] = {"module": Path(data["module"]), "uniform_args": tuple(data["uniform_args"])}
         read["args"] = tuple(map(TensorSpec.from_json, data["args"]))
+        read["golden"] = None if data["golden"] is None else GoldenPlan.from_json(data["golden"])
         return cls(**(data | read))
 
 

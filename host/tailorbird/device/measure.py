@@ -77,6 +77,8 @@ class _Batch:
         modules: dict[str, bytes | Path] = {
             sha256: candidate.module for sha256, candidate in zip(digests, candidates, strict=True)
         }
+        golden = [each.golden for each in candidates if each.golden is not None]
+        modules |= {sha256_of(blob): blob for each in golden for blob in (each.inputs, each.outputs)}
         upload(self.transport, modules, token=self.lease.token)
         try:
             return self._time(candidates, digests, first)

@@ -45,6 +45,8 @@ def failure_of(outcome: Measurement) -> Failure | None:
         return None
     if outcome.error.startswith(("WORKER_TIMEOUT", "TooSlowError")):
         return Failure(FailureKind.TIMEOUT, outcome.error)
+    if outcome.error.startswith("WrongAnswerError"):
+        return Failure(FailureKind.WRONG, outcome.error.partition(": ")[2])
     return Failure(FailureKind.CRASH, outcome.error or "the agent sent neither times nor an error")
 
 

@@ -34,13 +34,27 @@ class ModuleKind(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class GoldenAnswers:
+    """What a model must answer. inputs, outputs: golden blobs (bundle.golden) of examples and answers; specs: the
+    outputs in order; relative: largest difference, as a share of the largest value an output should have; absolute: one
+    that is accepted however small those are."""
+
+    inputs: bytes
+    outputs: bytes
+    specs: tuple[TensorSpec, ...]
+    relative: float
+    absolute: float
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One module to be timed.
 
     args: all DLTensor arguments of a kernel, outputs included; the inputs of a model. symbol: which function of a
     library of kernels; deadline_us: a candidate whose first run takes longer fails instead of being timed, 0 for any
     time; check: tell what the arguments of a kernel hold after that run; uniform_args: arguments filled with one value
-    for it, because schedules may want their elements in an order of their own.
+    for it, because schedules may want their elements in an order of their own; golden: of a model, what it must answer
+    to be timed at all.
     """
 
     kind: ModuleKind
@@ -51,6 +65,7 @@ class Candidate:
     deadline_us: float = 0.0
     check: bool = False
     uniform_args: tuple[int, ...] = ()
+    golden: GoldenAnswers | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailorbird import wire
@@ -18,6 +19,7 @@ from tailorbird.types import (
     Candidate,
     Compatible,
     DeploymentState,
+    GoldenAnswers,
     Manifest,
     ManifestRung,
     ModuleKind,
@@ -72,6 +74,7 @@ manifests = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(manifests)
 def test_a_manifest_survives_its_bytes(manifest: Manifest):
     data = wire.manifest_to_bytes(manifest)
@@ -107,6 +110,16 @@ def test_every_state_verdict_and_kind_of_the_protocol_is_known():
     assert verdicts == set(Verdict)
     kinds = {wire.candidate_to(Candidate(kind, b"", ()), "0").kind for kind in ModuleKind}
     assert kinds == set(measurement_pb2.ModuleKind.values()) - {0}
+
+
+def test_golden_answers_are_sent_by_digest():
+    golden = GoldenAnswers(b"inputs", b"outputs", (TensorSpec("y", "FP32", (1, 4)),), 1e-4, 1e-5)
+    sent = wire.candidate_to(Candidate(ModuleKind.TVM_MODEL, b"", (), golden=golden), "0").golden
+    assert sent.inputs_sha256 == hashlib.sha256(b"inputs").hexdigest()
+    assert sent.outputs_sha256 == hashlib.sha256(b"outputs").hexdigest()
+    assert [list(spec.shape) for spec in sent.outputs] == [[1, 4]]
+    assert (sent.relative_tolerance, sent.absolute_tolerance) == (1e-4, 1e-5)
+    assert not wire.candidate_to(Candidate(ModuleKind.TVM_MODEL, b"", ()), "0").HasField("golden")
 
 
 def test_an_absent_reading_is_none_and_zero_is_zero():

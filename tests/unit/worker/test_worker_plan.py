@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tailorbird_agent.worker.plan import (
     CandidatePlan,
     Figure,
+    GoldenPlan,
     RungPlan,
     ServePlan,
     TensorSpec,
@@ -74,8 +75,20 @@ def test_a_serve_plan_survives_the_trip(plan: ServePlan) -> None:
     assert ServePlan.from_json(through_json(plan)) == plan
 
 
+answers = st.builds(GoldenPlan, paths, paths, st.lists(tensors, max_size=2).map(tuple), finite, finite)
+
+
 @settings(deadline=None)
-@given(st.builds(CandidatePlan, st.just("tvm-kernel"), paths, st.lists(tensors, max_size=3).map(tuple), names))
+@given(
+    st.builds(
+        CandidatePlan,
+        st.just("tvm-kernel"),
+        paths,
+        st.lists(tensors, max_size=3).map(tuple),
+        names,
+        golden=st.none() | answers,
+    )
+)
 def test_a_candidate_survives_the_trip(candidate: CandidatePlan) -> None:
     assert CandidatePlan.from_json(through_json(candidate)) == candidate
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)tailorbird_api/types/v1/measurement.proto\x12\x17tailorbird_api.types.v1\";\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"k\n\x0eTimingProtocol\x12\x0c\n\x04mode\x18\x01 \x01(\t\x12\x10\n\x08min_runs\x18\x02 \x01(\x05\x12\x13\n\x0bmin_time_ms\x18\x03 \x01(\x05\x12\x13\n\x0bmax_time_ms\x18\x04 \x01(\x05\x12\x0f\n\x07threads\x18\x05 \x01(\x05\"\xda\x01\n\tCandidate\x12\x31\n\x04kind\x18\x01 \x01(\x0e\x32#.tailorbird_api.types.v1.ModuleKind\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x31\n\x04\x61rgs\x18\x03 \x03(\x0b\x32#.tailorbird_api.types.v1.TensorSpec\x12\r\n\x05label\x18\x04 \x01(\t\x12\x0e\n\x06symbol\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_us\x18\x06 \x01(\x01\x12\r\n\x05\x63heck\x18\x07 \x01(\x08\x12\x14\n\x0cuniform_args\x18\x08 \x03(\x05\"\xc7\x02\n\x0bMeasurement\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0f\n\x07wall_us\x18\x02 \x03(\x01\x12\x0e\n\x06\x63pu_us\x18\x03 \x03(\x01\x12\x31\n\x07verdict\x18\x04 \x01(\x0e\x32 .tailorbird_api.types.v1.Verdict\x12\x16\n\x0everdict_reason\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12J\n\x0b\x65nvironment\x18\x07 \x03(\x0b\x32\x35.tailorbird_api.types.v1.Measurement.EnvironmentEntry\x12\x10\n\x08\x64\x65lay_us\x18\x08 \x03(\x01\x12\x0e\n\x06\x62locks\x18\t \x03(\x05\x12\x0c\n\x04sums\x18\n \x03(\x01\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*~\n\nModuleKind\x12\x1b\n\x17MODULE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16MODULE_KIND_TVM_KERNEL\x10\x01\x12\x19\n\x15MODULE_KIND_TVM_MODEL\x10\x02\x12\x1c\n\x18MODULE_KIND_LITERT_MODEL\x10\x03*\x89\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x0e\n\nVERDICT_OK\x10\x01\x12\x11\n\rVERDICT_NOISY\x10\x02\x12\x15\n\x11VERDICT_CONTENDED\x10\x03\x12\x15\n\x11VERDICT_THROTTLED\x10\x04\x12\x14\n\x10VERDICT_UNSTABLE\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)tailorbird_api/types/v1/measurement.proto\x12\x17tailorbird_api.types.v1\";\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"k\n\x0eTimingProtocol\x12\x0c\n\x04mode\x18\x01 \x01(\t\x12\x10\n\x08min_runs\x18\x02 \x01(\x05\x12\x13\n\x0bmin_time_ms\x18\x03 \x01(\x05\x12\x13\n\x0bmax_time_ms\x18\x04 \x01(\x05\x12\x0f\n\x07threads\x18\x05 \x01(\x05\"\xac\x01\n\rGoldenAnswers\x12\x15\n\rinputs_sha256\x18\x01 \x01(\t\x12\x16\n\x0eoutputs_sha256\x18\x02 \x01(\t\x12\x34\n\x07outputs\x18\x03 \x03(\x0b\x32#.tailorbird_api.types.v1.TensorSpec\x12\x1a\n\x12relative_tolerance\x18\x04 \x01(\x01\x12\x1a\n\x12\x61\x62solute_tolerance\x18\x05 \x01(\x01\"\x92\x02\n\tCandidate\x12\x31\n\x04kind\x18\x01 \x01(\x0e\x32#.tailorbird_api.types.v1.ModuleKind\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x31\n\x04\x61rgs\x18\x03 \x03(\x0b\x32#.tailorbird_api.types.v1.TensorSpec\x12\r\n\x05label\x18\x04 \x01(\t\x12\x0e\n\x06symbol\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_us\x18\x06 \x01(\x01\x12\r\n\x05\x63heck\x18\x07 \x01(\x08\x12\x14\n\x0cuniform_args\x18\x08 \x03(\x05\x12\x36\n\x06golden\x18\t \x01(\x0b\x32&.tailorbird_api.types.v1.GoldenAnswers\"\xc7\x02\n\x0bMeasurement\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0f\n\x07wall_us\x18\x02 \x03(\x01\x12\x0e\n\x06\x63pu_us\x18\x03 \x03(\x01\x12\x31\n\x07verdict\x18\x04 \x01(\x0e\x32 .tailorbird_api.types.v1.Verdict\x12\x16\n\x0everdict_reason\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12J\n\x0b\x65nvironment\x18\x07 \x03(\x0b\x32\x35.tailorbird_api.types.v1.Measurement.EnvironmentEntry\x12\x10\n\x08\x64\x65lay_us\x18\x08 \x03(\x01\x12\x0e\n\x06\x62locks\x18\t \x03(\x05\x12\x0c\n\x04sums\x18\n \x03(\x01\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*~\n\nModuleKind\x12\x1b\n\x17MODULE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16MODULE_KIND_TVM_KERNEL\x10\x01\x12\x19\n\x15MODULE_KIND_TVM_MODEL\x10\x02\x12\x1c\n\x18MODULE_KIND_LITERT_MODEL\x10\x03*\x89\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x0e\n\nVERDICT_OK\x10\x01\x12\x11\n\rVERDICT_NOISY\x10\x02\x12\x15\n\x11VERDICT_CONTENDED\x10\x03\x12\x15\n\x11VERDICT_THROTTLED\x10\x04\x12\x14\n\x10VERDICT_UNSTABLE\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,18 +33,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MEASUREMENT_ENVIRONMENTENTRY']._loaded_options = None
   _globals['_MEASUREMENT_ENVIRONMENTENTRY']._serialized_options = b'8\001'
-  _globals['_MODULEKIND']._serialized_start=791
-  _globals['_MODULEKIND']._serialized_end=917
-  _globals['_VERDICT']._serialized_start=920
-  _globals['_VERDICT']._serialized_end=1057
+  _globals['_MODULEKIND']._serialized_start=1022
+  _globals['_MODULEKIND']._serialized_end=1148
+  _globals['_VERDICT']._serialized_start=1151
+  _globals['_VERDICT']._serialized_end=1288
   _globals['_TENSORSPEC']._serialized_start=70
   _globals['_TENSORSPEC']._serialized_end=129
   _globals['_TIMINGPROTOCOL']._serialized_start=131
   _globals['_TIMINGPROTOCOL']._serialized_end=238
-  _globals['_CANDIDATE']._serialized_start=241
-  _globals['_CANDIDATE']._serialized_end=459
-  _globals['_MEASUREMENT']._serialized_start=462
-  _globals['_MEASUREMENT']._serialized_end=789
-  _globals['_MEASUREMENT_ENVIRONMENTENTRY']._serialized_start=739
-  _globals['_MEASUREMENT_ENVIRONMENTENTRY']._serialized_end=789
+  _globals['_GOLDENANSWERS']._serialized_start=241
+  _globals['_GOLDENANSWERS']._serialized_end=413
+  _globals['_CANDIDATE']._serialized_start=416
+  _globals['_CANDIDATE']._serialized_end=690
+  _globals['_MEASUREMENT']._serialized_start=693
+  _globals['_MEASUREMENT']._serialized_end=1020
+  _globals['_MEASUREMENT_ENVIRONMENTENTRY']._serialized_start=970
+  _globals['_MEASUREMENT_ENVIRONMENTENTRY']._serialized_end=1020
 # @@protoc_insertion_point(module_scope)

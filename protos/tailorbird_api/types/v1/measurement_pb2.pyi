@@ -57,8 +57,22 @@ class TimingProtocol(_message.Message):
     threads: int
     def __init__(self, mode: _Optional[str] = ..., min_runs: _Optional[int] = ..., min_time_ms: _Optional[int] = ..., max_time_ms: _Optional[int] = ..., threads: _Optional[int] = ...) -> None: ...
 
+class GoldenAnswers(_message.Message):
+    __slots__ = ("inputs_sha256", "outputs_sha256", "outputs", "relative_tolerance", "absolute_tolerance")
+    INPUTS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    RELATIVE_TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+    ABSOLUTE_TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+    inputs_sha256: str
+    outputs_sha256: str
+    outputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
+    relative_tolerance: float
+    absolute_tolerance: float
+    def __init__(self, inputs_sha256: _Optional[str] = ..., outputs_sha256: _Optional[str] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., relative_tolerance: _Optional[float] = ..., absolute_tolerance: _Optional[float] = ...) -> None: ...
+
 class Candidate(_message.Message):
-    __slots__ = ("kind", "sha256", "args", "label", "symbol", "deadline_us", "check", "uniform_args")
+    __slots__ = ("kind", "sha256", "args", "label", "symbol", "deadline_us", "check", "uniform_args", "golden")
     KIND_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
     ARGS_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +81,7 @@ class Candidate(_message.Message):
     DEADLINE_US_FIELD_NUMBER: _ClassVar[int]
     CHECK_FIELD_NUMBER: _ClassVar[int]
     UNIFORM_ARGS_FIELD_NUMBER: _ClassVar[int]
+    GOLDEN_FIELD_NUMBER: _ClassVar[int]
     kind: ModuleKind
     sha256: str
     args: _containers.RepeatedCompositeFieldContainer[TensorSpec]
@@ -75,7 +90,8 @@ class Candidate(_message.Message):
     deadline_us: float
     check: bool
     uniform_args: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, kind: _Optional[_Union[ModuleKind, str]] = ..., sha256: _Optional[str] = ..., args: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., label: _Optional[str] = ..., symbol: _Optional[str] = ..., deadline_us: _Optional[float] = ..., check: bool = ..., uniform_args: _Optional[_Iterable[int]] = ...) -> None: ...
+    golden: GoldenAnswers
+    def __init__(self, kind: _Optional[_Union[ModuleKind, str]] = ..., sha256: _Optional[str] = ..., args: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., label: _Optional[str] = ..., symbol: _Optional[str] = ..., deadline_us: _Optional[float] = ..., check: bool = ..., uniform_args: _Optional[_Iterable[int]] = ..., golden: _Optional[_Union[GoldenAnswers, _Mapping]] = ...) -> None: ...
 
 class Measurement(_message.Message):
     __slots__ = ("label", "wall_us", "cpu_us", "verdict", "verdict_reason", "error", "environment", "delay_us", "blocks", "sums")
