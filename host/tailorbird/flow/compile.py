@@ -23,7 +23,7 @@ from tailorbird.device import Device
 from tailorbird.document import dump_document
 from tailorbird.errors import CompileError, DeviceError
 from tailorbird.flow.artifact import read_document
-from tailorbird.flow.contest import BuildRecord, Checked, checked, choose, contest, failed
+from tailorbird.flow.contest import BuildRecord, Entrant, accepted, answers_of, choose, contest, failed, golden_of
 from tailorbird.flow.data import Splits
 from tailorbird.flow.search import LADDER_SCHEMA, LadderDocument, SearchOutcome, card_identity
 from tailorbird.flow.tune import (
@@ -198,30 +198,31 @@ def build_ladder(
     """
     target = CompileTarget.from_card(device.card)
     subjects = [subject_of(net, rung, examples[0]) for rung in ladder.rungs]
-    builds: dict[str, list[Built | BuildRecord]] = {}
+    builds: dict[str, list[Entrant]] = {}
     tuning = None
     if "litert" in runtimes:
         note("writing LiteRT models")
         builds["litert"] = [_plain("litert", subject, target) for subject in subjects]
     if "tvm" in runtimes:
         builds["tvm"], tuning = _tuned(workspace, device, subjects, target, budget_s, note)
-    note("checking the rungs against torch")
     entries = {
-        subject.rung.name: {runtime: checked(made[index], subject, examples) for runtime, made in builds.items()}
+        subject.rung.name: {runtime: made[index] for runtime, made in builds.items()}
         for index, subject in enumerate(subjects)
     }
-    note("measuring the rungs")
+    answers = {subject.rung.name: answers_of(subject, examples) for subject in subjects}
+    golden = {subject.rung.name: golden_of(subject, examples, answers[subject.rung.name]) for subject in subjects}
+    note("checking the rungs against torch and measuring them")
     with device.lease(
         wait_s=_LEASE_WAIT_S, on_wait=lambda holder: note(f"waiting for {device.name}, on which {holder} measures")
     ) as lease:
-        records = contest(device, lease, {name: tuple(each.values()) for name, each in entries.items()}, target)
+        entrants = {name: tuple(each.values()) for name, each in entries.items()}
+        records = contest(device, lease, entrants, golden, target)
     rungs, kept, dropped = choose(ladder.rungs, records)
     measured = Ladder(ladder.model, device.name, tuple(rungs), ladder.slo_us)
     if measured.slo_us is None:
         measured = replace(measured, slo_us=slo_from(measured))
-    by_name = {subject.rung.name: subject for subject in subjects}
     packed = [
-        _packed(rung, by_name[old.name], entries[old.name][runtime], records[old.name], examples)
+        _packed(rung, entries[old.name][runtime], records[old.name], answers[old.name])
         for rung, (old, runtime) in zip(rungs, kept, strict=True)
     ]
     bundle = _pack(measured, packed, subjects[0].captured, examples, device, target)
@@ -240,7 +241,7 @@ def build_ladder(
     return BuiltLadder(measured, bundle, document)
 
 
-def _plain(runtime: str, subject: Subject, target: CompileTarget) -> Built | BuildRecord:
+def _plain(runtime: str, subject: Subject, target: CompileTarget) -> Entrant:
     started = time.monotonic()
     try:
         return backend(runtime).build(subject.captured, target)
@@ -255,7 +256,7 @@ def _tuned(
     target: CompileTarget,
     budget_s: float,
     note: Note,
-) -> tuple[list[Built | BuildRecord], TuningRecord | None]:
+) -> tuple[list[Entrant], TuningRecord | None]:
     """Import, tune and build all rungs for TVM; what TVM cannot take becomes a record with the reason."""
     from tailorbird.compile.tvm.backend import built
     from tailorbird.tune.assemble import build_rungs
@@ -282,22 +283,15 @@ def _tuned(
     except (CompileError, TuningError) as error:
         record = failed("tvm", error, time.monotonic() - started)
         return [record] * len(subjects), None
-    made: list[Built | BuildRecord] = [
+    made: list[Entrant] = [
         built(subject.captured, target, library, seconds, ("tuned",))
         for subject, (library, seconds) in zip(subjects, libraries, strict=True)
     ]
     return made, TuningRecord.of(tuning)
 
 
-def _packed(
-    rung: Rung,
-    subject: Subject,
-    build: Checked,
-    records: Sequence[BuildRecord],
-    examples: Sequence[torch.Tensor],
-) -> BuiltRung:
-    assert not isinstance(build, BuildRecord)
-    built, verification = build
+def _packed(rung: Rung, built: Entrant, records: Sequence[BuildRecord], answers: Sequence[Tensors]) -> BuiltRung:
+    assert isinstance(built, Built)
     assert rung.measured_us is not None
     return BuiltRung(
         name=rung.name,
@@ -307,19 +301,11 @@ def _packed(
         parameters=built.parameters,
         accuracy=rung.accuracy,
         cpu_us=rung.measured_us,
-        golden=tuple(_answers(subject, built, example) for example in examples),
-        tolerance=verification.tolerance,
+        golden=tuple(answers),
+        tolerance=accepted(answers),
         threads=built.target.threads,
         timings=tuple((record.runtime, record.cpu_us) for record in records if record.cpu_us is not None),
     )
-
-
-def _answers(subject: Subject, built: Built, example: torch.Tensor) -> Tensors:
-    """Torch's outputs for one golden input."""
-    with torch.no_grad():
-        answer = subject.subnet(example)
-    values = answer if isinstance(answer, (tuple, list)) else (answer,)
-    return {spec.name: value.numpy() for spec, value in zip(built.outputs, values, strict=True)}
 
 
 def _pack(

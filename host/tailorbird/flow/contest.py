@@ -1,4 +1,10 @@
-"""Which runtime a rung ships with: each build checked against torch, timed in turns on the device, the fastest kept."""
+"""Which runtime a rung ships with: on the device each build is compared with torch and timed, the fastest kept.
+
+A build answers golden examples there before it is timed, with the threads it will be served with. One output that is
+off by more than 1e-4 of the largest value it should have (1e-5 where that is less), and the build is no build: its
+record says "wrong result". 1e-4 is what reordered float32 sums of a deep network stay well below, and what a wrong
+stride, axis or padding exceeds a thousandfold.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +12,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
+from tailorbird.bundle import Tensors
+from tailorbird.bundle.golden import pack_golden
 from tailorbird.compile.base import Built, CompileTarget
-from tailorbird.compile.verify import Verification, verify
+from tailorbird.compile.capture import evaluating
+from tailorbird.compile.verify import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE
 from tailorbird.device import Device, Lease
-from tailorbird.errors import CompileError, GateError, TailorbirdError
+from tailorbird.device.measure import timeout_s_of
+from tailorbird.errors import CompileError, DeviceError, GateError, TailorbirdError
 from tailorbird.flow.tune import Subject
-from tailorbird.types import Candidate, Measurement, Rung, TimingProtocol
+from tailorbird.tune.failure import failure_of
+from tailorbird.types import Candidate, GoldenAnswers, Measurement, Rung, TimingProtocol
 
+#: For the golden examples, on top of what timing may need.
+_CHECK_S = 30.0
 _RUNG = TimingProtocol("rung", min_runs=60, min_seconds=0.25, max_seconds=4.0)
 
 
 @dataclass(frozen=True, slots=True)
 class BuildRecord:
-    """One rung built for one runtime. Times are medians per inference; a build that failed has `error` and no times."""
+    """One rung built for one runtime. Times are medians per inference; a build that failed has `error` and no times.
+
+    max_error, tolerance: how far its answers were off on the device, and how far they may be, where that was closest.
+    """
 
     runtime: str
     cpu_us: float | None
@@ -33,8 +50,8 @@ class BuildRecord:
     error: str = ""
 
 
-#: A build that agrees with torch, or why there is none.
-Checked = tuple[Built, Verification] | BuildRecord
+#: A build, or why there is none.
+Entrant = Built | BuildRecord
 
 
 def failed(runtime: str, error: TailorbirdError, seconds: float) -> BuildRecord:
@@ -43,35 +60,68 @@ def failed(runtime: str, error: TailorbirdError, seconds: float) -> BuildRecord:
     return BuildRecord(runtime, None, None, "", None, None, seconds, 0, words)
 
 
-def checked(built: Built | BuildRecord, subject: Subject, examples: Sequence[torch.Tensor]) -> Checked:
-    """A build compared with torch on the host, or a record of why there is none."""
-    if isinstance(built, BuildRecord):
-        return built
-    try:
-        return built, verify(built, subject.subnet, [(example,) for example in examples])
-    except CompileError as error:
-        return failed(built.runtime, error, built.seconds)
+def answers_of(subject: Subject, examples: Sequence[torch.Tensor]) -> tuple[Tensors, ...]:
+    """Torch's answers to examples, each a batch of one, by the names of the outputs."""
+    with evaluating(subject.subnet):
+        answers = [subject.subnet(example) for example in examples]
+    values = [answer if isinstance(answer, (tuple, list)) else (answer,) for answer in answers]
+    specs = subject.captured.outputs
+    return tuple(
+        {spec.name: tensor.numpy() for spec, tensor in zip(specs, each, strict=True)}  # one for each output
+        for each in values
+    )
+
+
+def golden_of(subject: Subject, examples: Sequence[torch.Tensor], answers: Sequence[Tensors]) -> GoldenAnswers:
+    """What every build of a rung must answer on the device."""
+    (tensor,) = subject.captured.inputs
+    return GoldenAnswers(
+        pack_golden("input", [{tensor.name: example.numpy()} for example in examples]),
+        pack_golden("output", answers),
+        subject.captured.outputs,
+        RELATIVE_TOLERANCE,
+        ABSOLUTE_TOLERANCE,
+    )
+
+
+def accepted(answers: Sequence[Tensors]) -> float:
+    """The largest difference that is accepted in any of these answers."""
+    largest = max(
+        (float(np.abs(array).max(initial=0.0)) for answer in answers for array in answer.values()), default=0.0
+    )
+    return max(ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE * largest)
 
 
 def contest(
-    device: Device, lease: Lease, entries: Mapping[str, Sequence[Checked]], target: CompileTarget
+    device: Device,
+    lease: Lease,
+    entries: Mapping[str, Sequence[Entrant]],
+    golden: Mapping[str, GoldenAnswers],
+    target: CompileTarget,
 ) -> dict[str, tuple[BuildRecord, ...]]:
-    """Time the builds of each rung in turns on the device: what disturbs one disturbs the other. By rung's name."""
+    """Check the builds of each rung on the device, and time them in turns there: what disturbs one disturbs the other.
+
+    entries, golden: by rung's name, as the result is. Raises DeviceError when the agent cannot check.
+    """
     from tailorbird.compile.tvm.target import runtime_library
 
-    def timed(name: str, builds: Sequence[Checked]) -> tuple[BuildRecord, ...]:
+    def timed(name: str, builds: Sequence[Entrant]) -> tuple[BuildRecord, ...]:
         usable = [build for build in builds if not isinstance(build, BuildRecord)]
         candidates = [
-            Candidate(built.kind, built.module, built.inputs, f"{name}/{built.runtime}") for built, _ in usable
+            Candidate(built.kind, built.module, built.inputs, f"{name}/{built.runtime}", golden=golden[name])
+            for built in usable
         ]
-        library = runtime_library(target.triple) if any(built.runtime == "tvm" for built, _ in usable) else None
+        library = runtime_library(target.triple) if any(built.runtime == "tvm" for built in usable) else None
         protocol = replace(_RUNG, threads=target.threads)
         options: dict[str, Any] = {"runtime_library": library, "lease": lease}
+        options["candidate_timeout_s"] = timeout_s_of(protocol) + _CHECK_S
         found = device.measure(candidates, protocol, interleaved=0 if len(candidates) > 1 else None, **options)
         if len(candidates) > 1 and not all(timing.ok for timing in found):  # one that fails spoils the others' turns
             found = device.measure(candidates, protocol, **options)
         timings = iter(found)
-        return tuple(build if isinstance(build, BuildRecord) else _record(*build, next(timings)) for build in builds)
+        return tuple(
+            build if isinstance(build, BuildRecord) else _record(device, build, next(timings)) for build in builds
+        )
 
     return {name: timed(name, builds) for name, builds in entries.items()}
 
@@ -113,15 +163,24 @@ def choose(
     return measured, [(rung, runtime) for _, rung, runtime in kept], dropped
 
 
-def _record(built: Built, verification: Verification, timing: Measurement) -> BuildRecord:
+def _record(device: Device, built: Built, timing: Measurement) -> BuildRecord:
+    failure = failure_of(timing)
+    error, tolerance = timing.noted("golden_error"), timing.noted("golden_tolerance")
+    if failure is None and (error is None or tolerance is None):
+        raise DeviceError(
+            f"{device.name} cannot compare a model's answers",
+            why="its agent is older than this host, and timed a model without looking at what it answers",
+            fix="update tailorbird there and restart its agent",
+            reason="AGENT_TOO_OLD",
+        )
     return BuildRecord(
         built.runtime,
-        timing.cpu_median_us if timing.ok else None,
-        timing.wall_median_us if timing.ok else None,
+        None if failure is not None else timing.cpu_median_us,
+        None if failure is not None else timing.wall_median_us,
         timing.verdict.value,
-        verification.max_error,
-        verification.tolerance,
+        None if error is None else float(error),
+        None if tolerance is None else float(tolerance),
         built.seconds,
         len(built.module),
-        timing.error,
+        "" if failure is None else str(failure),
     )
