@@ -13,7 +13,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,9 @@ _WARM_UPS = 8
 class Load:
     """What to ask for. min_queries and min_seconds must both be reached; rate_hz and slo_us are the server scenario's:
     Poisson arrivals, of which 99 % have to be answered within the deadline.
+
+    request_slo_us: the deadline that a query carries to the policy, microseconds, from the seconds since the first
+    query; None: queries carry none, and the deployment's holds. LoadGen judges by slo_us alone.
     """
 
     scenario: Scenario
@@ -47,6 +50,7 @@ class Load:
     rate_hz: float = 20.0
     slo_us: float | None = None
     rung: str = ""
+    request_slo_us: Callable[[float], float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ class _Client:
         specs, _ = device.signature(model)
         self._inputs = [example(specs, seed) for seed in range(_INPUTS)]
         self._stopped = threading.Event()
+        self._began_s = time.monotonic()
         self.failures: list[DeviceError] = []
 
     def warm_up(self) -> float:
@@ -133,6 +138,7 @@ class _Client:
     def run(self, settings: Any, log_settings: Any) -> None:
         """One test. Raises DeviceUnreachableError when the device went away."""
         done: queue.Queue[None] = queue.Queue()
+        self._began_s = time.monotonic()
         with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="loadgen") as pool:
 
             def issue(samples: Sequence[Any]) -> None:
@@ -175,7 +181,9 @@ class _Client:
         self._loadgen.QuerySamplesComplete([self._loadgen.QuerySampleResponse(query, address, len(empty))])
 
     def _ask(self, index: int) -> None:
-        self._device.infer(self._model, self._inputs[index % _INPUTS], self._load.rung)
+        load = self._load
+        slo_us = None if load.request_slo_us is None else load.request_slo_us(time.monotonic() - self._began_s)
+        self._device.infer(self._model, self._inputs[index % _INPUTS], load.rung, slo_us)
 
 
 def _settings(loadgen: Any, load: Load, expected_us: float) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_every_query_reaches_the_device_and_the_run_is_valid(agent: Agent, devic
     assert 0 < found.p50_us <= (found.p90_us or 0) <= found.max_us
     assert (found.p99_us is None) == (found.queries < P99_QUERIES)
     assert "Result is : VALID" in (tmp_path / "logs" / "mlperf_log_summary.txt").read_text()
+
+
+def test_queries_carry_the_deadlines_that_they_are_given(agent: Agent, device: Device, tmp_path: Path):
+    device.set_policy("toy", "slackfit")
+    swinging = replace(BRIEF, request_slo_us=lambda seconds: 1.0 if int(seconds / 0.02) % 2 else 1e7)
+    found = run_loadgen(device, "toy", swinging, tmp_path)
+    assert (found.valid, found.failed) == (True, 0)
+    assert device.deployment("toy").switches >= 2
+    assert agent.deployment().misses > 0
 
 
 def test_a_server_that_cannot_keep_its_deadline_is_invalid_and_says_why(device: Device, tmp_path: Path):
