@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q
 DATA   ?= $(TAILORBIRD_DATA)
 
-.PHONY: demo test test-slow fuzz lint format protos bench bench-zoo bench-loc bench-accuracy bench-latency-fewshot bench-tune bench-cost oracle clean help
+.PHONY: demo test test-slow fuzz lint format protos bench bench-zoo bench-loc bench-accuracy bench-latency-fewshot bench-tune bench-cost bench-swap oracle clean help
 
 help:
 	@echo "make demo        run the whole pipeline on this machine"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench-latency-fewshot  latency in DATA on devices never seen; FEWSHOT='--suite full', ..."
 	@echo "make bench-tune  TVM tuned here beside LiteRT and ONNX Runtime, hours; TUNE='--suite quick', '--nets ...', ..."
 	@echo "make bench-cost  cost models replayed across contexts; COST='--suite quick', ..."
+	@echo "make bench-swap  1,000,000 requests across deployments and switches of rung, resumable; SWAP='--suite quick', ..."
 	@echo "make protos      regenerate the code beside each .proto"
 	@echo "make oracle      .venv-oracle with litert-torch, the converter some slow tests compare with"
 
@@ -101,6 +102,10 @@ bench-tune: $(VENV)/.dev
 COST ?=
 bench-cost: $(VENV)/.dev
 	$(BIN)/python -m tests.bench.cost --json tests/bench/results/cost.json $(COST) >/dev/null
+
+SWAP ?=
+bench-swap: $(VENV)/.dev
+	$(BIN)/python -m tests.bench.swap --json swap.json $(SWAP) >/dev/null
 
 oracle: .venv-oracle/.done
 
