@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from tailorbird_agent import wire
-from tailorbird_agent.errors import AgentError
+from tailorbird_agent.errors import AgentError, RequestError
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +26,16 @@ Call = Callable[[Any, Context], Awaitable[Any]]
 Stream = Callable[[Any, Context], AsyncIterator[Any]]
 
 
-def rewrap(handler: Handler, around_call: Callable[[Call], Call], around_stream: Callable[[Stream], Stream]) -> Handler:
-    """The same handler with its behaviour wrapped: `around_stream` for async generators, `around_call` for the rest."""
+def rewrap(
+    handler: Handler,
+    around_call: Callable[[Call], Call],
+    around_stream: Callable[[Stream], Stream],
+    deserializer: Callable[[bytes], Any] | None = None,
+) -> Handler:
+    """The same handler with its behaviour wrapped: `around_stream` for async generators, `around_call` for the rest.
+
+    deserializer: what reads a request from now on, if not the handler's own.
+    """
     make: Any
     if handler.request_streaming:
         make = (
@@ -42,7 +50,7 @@ def rewrap(handler: Handler, around_call: Callable[[Call], Call], around_stream:
         )
         behaviour = handler.unary_stream if handler.response_streaming else handler.unary_unary
     wrapped = around_stream(behaviour) if inspect.isasyncgenfunction(behaviour) else around_call(behaviour)
-    result: Handler = make(wrapped, handler.request_deserializer, handler.response_serializer)
+    result: Handler = make(wrapped, deserializer or handler.request_deserializer, handler.response_serializer)
     return result
 
 
@@ -133,7 +141,8 @@ class ErrorBoundary(Wrapper):
     """Where every exception of a method becomes a status.
 
     An AgentError becomes its catalogue row with ErrorInfo. Anything else is our mistake: the log gets the traceback,
-    the caller an incident id and nothing of our insides.
+    the caller an incident id and nothing of our insides. Bytes that are no message of the method are the caller's
+    mistake; left to gRPC, each would put a traceback into the log.
     """
 
     def __init__(self, activity: Activity, door: Door) -> None:
@@ -142,14 +151,15 @@ class ErrorBoundary(Wrapper):
         self._door = door
 
     def wrap(self, method: str, handler: Handler) -> Handler:
-        """Catch what the method raises."""
+        """Catch what reading the request and the method raise."""
+        read = _each_read if handler.request_streaming else _read
 
         def around_call(behaviour: Call) -> Call:
             async def call(request: Any, context: Context) -> Any:
                 with self._activity:
                     try:
                         await self._door.enter()
-                        return await behaviour(request, context)
+                        return await behaviour(read(request), context)
                     except Exception as error:
                         return await _abort(context, method, error)
 
@@ -160,7 +170,7 @@ class ErrorBoundary(Wrapper):
                 with self._activity:
                     try:
                         await self._door.enter()
-                        async with aclosing(behaviour(request, context)) as answers:  # type: ignore[type-var]
+                        async with aclosing(behaviour(read(request), context)) as answers:  # type: ignore[type-var]
                             async for answer in answers:
                                 yield answer
                     except Exception as error:
@@ -168,7 +178,30 @@ class ErrorBoundary(Wrapper):
 
             return stream
 
-        return rewrap(handler, around_call, around_stream)
+        return rewrap(handler, around_call, around_stream, _forgiving(method, handler.request_deserializer))
+
+
+def _forgiving(method: str, deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """Reads a request, or returns the error that tells it cannot be read: raising is only safe inside the boundary."""
+
+    def read(data: bytes) -> Any:
+        message = wire.message_of(data, deserializer) if deserializer else data
+        if message is None:
+            return RequestError("INPUT_INVALID", f"These {len(data)} bytes are no message that {method} takes.")
+        return message
+
+    return read
+
+
+def _read(request: Any) -> Any:
+    if isinstance(request, RequestError):
+        raise request
+    return request
+
+
+async def _each_read(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _read(request)
 
 
 async def _abort(context: Context, method: str, error: Exception) -> None:
@@ -179,4 +212,8 @@ async def _abort(context: Context, method: str, error: Exception) -> None:
         logger.error("incident %s in %s", incident, method, exc_info=error)
         error = AgentError("INTERNAL", f"Incident {incident}.", incident=incident)
     code, text, metadata = wire.status_of(error)
-    await context.abort(code, text, metadata)
+    try:
+        await context.abort(code, text, metadata)
+    except grpc.aio.InternalError:
+        # The caller has gone, and nobody is left to be told. gRPC would put a traceback into the log for each.
+        raise asyncio.CancelledError from None

@@ -6,11 +6,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf import duration_pb2, json_format, timestamp_pb2
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from tailorbird_agent.bench.protocol import MAX_SAMPLES
@@ -92,6 +92,14 @@ def timestamp(unix_s: float) -> timestamp_pb2.Timestamp:
     message = timestamp_pb2.Timestamp()
     message.FromNanoseconds(int(unix_s * 1e9))
     return message
+
+
+def message_of(data: bytes, deserializer: Callable[[bytes], Any]) -> Any | None:
+    """What a generated deserializer reads, None when the bytes are no such message."""
+    try:
+        return deserializer(data)
+    except DecodeError:
+        return None
 
 
 def seconds_of(message: Message, field: str) -> float | None:
