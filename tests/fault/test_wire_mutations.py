@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from agentkit.bundles import SERVING, X
+from agentkit.garbage import mutated
 from agentkit.process import infer_request
 from google.protobuf.message import DecodeError
 
@@ -29,26 +30,6 @@ MESSAGES = int(os.environ.get("TAILORBIRD_TEST_MUTATIONS", "100000"))
 _GROWTH_BYTES = 64 << 20
 INPUTS = (TensorSpec("x", "FP32", (1, 16)),)
 OUTPUTS = (TensorSpec("y", "FP32", (1, 4)),)
-
-
-def mutated(data: bytes, chance: random.Random) -> bytes:
-    """The bytes after one to four changes."""
-    changed = bytearray(data)
-    for _ in range(chance.randint(1, 4)):
-        at = chance.randrange(len(changed) + 1)
-        kind = chance.randrange(6)
-        if kind == 0:
-            del changed[at:]
-        elif kind == 1:
-            changed[at:at] = chance.randbytes(chance.randint(1, 8))
-        elif kind == 2:
-            del changed[at : at + chance.randint(1, 8)]
-        elif kind == 3:
-            changed[at:at] = changed[at : at + chance.randint(1, 64)]
-        elif changed:
-            index = at % len(changed)
-            changed[index] = chance.choice((changed[index] ^ 1 << chance.randrange(8), 0, 0x7F, 0x80, 0xFF))
-    return bytes(changed)
 
 
 def read_manifest(data: bytes) -> None:
