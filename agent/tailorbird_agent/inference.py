@@ -1,6 +1,12 @@
 """The Open Inference Protocol over the models served here. The only module that imports its messages: tritonclient
 brings a second copy of the same names, and protobuf refuses two in one process.
 
+Deadlines. `slo_us` replaces, for one request, the objective that the policy serves a model by. The gRPC deadline and
+Triton's parameter `timeout` (microseconds) are the caller's own: they bound the time of this request alone, which a
+smaller rung then answers if need be, and never move the policy. If the time is over before the request's turn comes, it
+is refused with DEADLINE_EXCEEDED and not run, as Triton's queue policy REJECT does; if it is not over and yet too short
+for every rung, the smallest one answers: late for `timeout` (with `missed` set), perhaps cancelled by gRPC.
+
 A request reads the serving reference once and hands its tensors to the worker before it awaits anything: so a swap sees
 it either before, and drains it, or after, and never loses it.
 """
@@ -9,6 +15,7 @@ it either before, and drains it, or after, and never loses it.
 
 from __future__ import annotations
 
+import math
 import sys
 from array import array
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -29,6 +36,8 @@ from tailorbird_api.inference import open_inference_pb2_grpc as oip_grpc
 #: How long a request waits for a worker that is being restarted.
 RESTART_WAIT_S = 5.0
 DEFAULT_TIMEOUT_S = 60.0
+#: Of a gRPC deadline, kept for the answer's way back.
+RETURN_US = 500.0
 _READY = "READY"
 BUNDLE_DIGITS = 12
 
@@ -92,12 +101,16 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
         manifest = serving.manifest
         tensors = _tensors(request, manifest.inputs)
         chosen = _chosen(request, manifest.outputs)
+        slo_us, limit_us = _microseconds(request, "slo_us"), _microseconds(request, "timeout", zero_is_none=True)
         remaining = context.time_remaining()
+        if remaining is not None:
+            limit_us = max(0.0, min(remaining * 1e6 - RETURN_US, math.inf if limit_us is None else limit_us))
         try:
             answer = await serving.worker.infer(
                 tensors,
                 rung=_pinned(serving, request.model_version),
-                slo_us=_slo_us(request),
+                slo_us=slo_us,
+                limit_us=limit_us,
                 timeout_s=DEFAULT_TIMEOUT_S if remaining is None else max(remaining, 0.0),
             )
         except WorkerError as error:
@@ -281,19 +294,22 @@ def _chosen(request: oip.ModelInferRequest, specs: Sequence[TensorSpec]) -> Sequ
     return [names.index(each.name) for each in request.outputs]
 
 
-def _slo_us(request: oip.ModelInferRequest) -> float | None:
-    """The request's own deadline, microseconds.
+def _microseconds(request: oip.ModelInferRequest, name: str, *, zero_is_none: bool = False) -> float | None:
+    """A parameter of the request that is a time, None when it is absent.
 
     Raises:
         RequestError: INPUT_INVALID.
     """
-    if "slo_us" not in request.parameters:
+    if name not in request.parameters:
         return None
-    parameter = request.parameters["slo_us"]
+    parameter = request.parameters[name]
     kind = parameter.WhichOneof("parameter_choice")
-    if kind not in {"double_param", "int64_param", "uint64_param"} or not 0 < getattr(parameter, kind) < float("inf"):
-        raise RequestError("INPUT_INVALID", "The parameter slo_us is a number of microseconds above zero.")
-    return float(getattr(parameter, kind))
+    value = getattr(parameter, kind) if kind in {"double_param", "int64_param", "uint64_param"} else -1
+    if zero_is_none and value == 0:
+        return None
+    if not 0 < value < math.inf:
+        raise RequestError("INPUT_INVALID", f"The parameter {name} is a number of microseconds above zero.")
+    return float(value)
 
 
 def _index(runner: ModelRunner) -> Iterator[oip.RepositoryIndexResponse.ModelIndex]:

@@ -107,6 +107,13 @@ class Alert(LadderPolicy):
         self._since = 1
         return Decision(best, self._move(best, top, chances, expected, deadline_us, now_s, cap_cause))
 
+    def within(self, slack_us: float, held: int) -> int:
+        """The rung up to `held` with the highest expected accuracy in so much time."""
+        chances = [_p_on_time(self._mean, self._variance, rung.cpu_us, slack_us) for rung in self.ladder[: held + 1]]
+        if chances[0] < 0.5:
+            return 0  # it will be late anyway
+        return max(range(held + 1), key=lambda index: self.ladder[index].accuracy * chances[index])
+
     def observe(self, rung: int, wall_us: float, cpu_us: float, deadline_us: float, now_s: float) -> None:  # noqa: ARG002
         """One step of the adaptive-noise Kalman filter on wall time / profiled time."""
         settings = self._settings

@@ -58,6 +58,13 @@ class Policy(Protocol):
         """
         ...
 
+    def within(self, slack_us: float, held: int) -> int:
+        """The rung for one request that has only so much time left: `held` or a smaller one; changes nothing.
+
+        When none is expected to be in time, the smallest: it makes room for the next request soonest.
+        """
+        ...
+
     def observe(self, rung: int, wall_us: float, cpu_us: float, deadline_us: float, now_s: float) -> None:
         """Learn from an answered request: its wall time, and the on-CPU time of its busiest thread."""
         ...
@@ -73,6 +80,11 @@ class LadderPolicy:
         self.best_chance: float | None = None
         self._steady = tuple(Decision(index) for index in range(len(self.ladder)))
         self._capped: tuple[int, Cause] | None = None
+
+    def within(self, slack_us: float, held: int) -> int:
+        """The most accurate rung, `held` at most, whose profiled time fits, else the smallest."""
+        fitting = [index for index in range(held + 1) if self.ladder[index].cpu_us <= slack_us]
+        return max(fitting, key=lambda index: self.ladder[index].accuracy, default=0)
 
     def _top(self, cap: int) -> int:
         """Largest rung allowed under a cap; the smallest rung is always allowed, something must answer."""

@@ -33,5 +33,9 @@ class Static(LadderPolicy):
         names = self.ladder[source].name, self.ladder[target].name
         return Decision(target, Switch(now_s, source, target, *names, cause, deadline_us))
 
+    def within(self, slack_us: float, held: int) -> int:  # noqa: ARG002
+        """The same rung: whoever fixed it wants no other."""
+        return held
+
     def observe(self, rung: int, wall_us: float, cpu_us: float, deadline_us: float, now_s: float) -> None:
         """Nothing to learn."""

@@ -21,6 +21,8 @@ from tailorbird_agent.adapt.waits import Waits
 
 #: Queueing beyond the usual that is worth a second look, as a share of the deadline.
 _DETOUR_SHARE = 0.1
+#: A chance to be on time that no smaller rung can better by a gain worth a detour.
+_SURE = 0.999
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class TwoChannel(LadderPolicy):
         self._probing = 0
         self._incumbent = Incumbent(self.ladder, self._settings.incumbent_half_life)
         self._surprise = 0.0
-        self._before = self._conditions()
+        self._before = self._seen = self._conditions()
         self._deadline_before_us: float | None = None
 
     @property
@@ -92,12 +94,25 @@ class TwoChannel(LadderPolicy):
         if self._deadline_before_us is None:
             self._deadline_before_us = deadline_us
         top = self._top(cap)
-        seen = self._conditions()
+        seen = self._seen = self._conditions()
         decision = self._hold(seen, deadline_us, top, now_s, cap_cause)
         if queued_us - usual_us <= _DETOUR_SHARE * deadline_us:
             return decision
         detour = self._detour(seen, slack_us, decision.rung)
         return self._steady[detour] if decision.switch is None else Decision(detour, decision.switch)
+
+    def within(self, slack_us: float, held: int) -> int:
+        """A detour for one request with a deadline of its own."""
+        best, most = 0, self._gain
+        for index in range(held, -1, -1):
+            rung = self.ladder[index]
+            chance = self._seen.p_on_time(rung.cpu_us, slack_us)
+            if rung.accuracy * chance > most:
+                # Like any move, leaving the rung held must win something.
+                best, most = index, rung.accuracy * chance + (self._gain if index == held else 0.0)
+            if chance >= _SURE:
+                break  # most deadlines are far away: one look is enough
+        return best
 
     def _detour(self, seen: Conditions, deadline_us: float, held: int) -> int:
         """The rung for one request with less time than usual: the one held or a smaller one."""

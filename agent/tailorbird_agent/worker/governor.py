@@ -59,15 +59,23 @@ class Governor:
         self._cap = self._caps.cap
         return None if self._cap == before else self._cap_notice(before, readings)
 
-    def choose(self, deadline_us: float, queued_us: float, now_s: float) -> tuple[ResidentRung, Switch | None]:
+    def choose(
+        self, deadline_us: float, queued_us: float, now_s: float, limit_us: float = math.inf
+    ) -> tuple[ResidentRung, Switch | None]:
         """The rung for a request, and why when that makes another rung the live one.
 
-        deadline_us counts from the request's arrival, and queued_us of it have gone.
+        deadline_us is what the policy holds a rung for; limit_us is the caller's own deadline for this request alone.
+        Both count from the request's arrival, and queued_us of them have gone. A limit that is the tighter one never
+        moves the policy: a smaller rung answers this request if the policy expects it in time, and the smallest if it
+        expects that of none. (Refusing by forecast, as Clockwork does, would need certain times; a board has none.)
         """
         cap = self._cap
         cause = Cause.OPERATOR if cap.cause is None else cap.cause
         decision = self._policy.choose(deadline_us, cap.index, now_s, cause, queued_us)
-        self._answering, rung = self._residency.at(decision.rung)
+        index = decision.rung
+        if limit_us < deadline_us:
+            index = self._policy.within(limit_us - queued_us, index)
+        self._answering, rung = self._residency.at(index)
         self.notice = None
         if self._feasibility.look(self._policy.best_chance):
             self.notice = self._feasibility_notice(deadline_us, queued_us)

@@ -241,7 +241,7 @@ class Answer:
     """Outputs in the plan's order, who computed them, and what it took.
 
     wall_us and cpu_us are those of the rung alone, queue_us the time from arrival to its start; missed compares their
-    sum with the deadline and is None when there was none. switch and notice: what was decided with this request.
+    sum with the tightest deadline, None when there was none. switch and notice: what was decided with this request.
     """
 
     outputs: tuple[bytes, ...]

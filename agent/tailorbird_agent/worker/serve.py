@@ -130,6 +130,8 @@ class Server:
         slo_us = message.get("slo", governor.slo_us)
         deadline_us = np.inf if slo_us is None else slo_us
         slack_us = deadline_us - queue_us
+        limit_us = message.get("limit", np.inf)
+        due_us = min(slack_us, limit_us - queue_us)
         pinned = message.get("rung")
         slot = self._slots[message["slot"]]
         rung, switch = None, None
@@ -137,7 +139,7 @@ class Server:
             if pinned:
                 rung = self._rungs[pinned]
             else:
-                rung, switch = governor.choose(deadline_us, queue_us, started_ns / 1e9)
+                rung, switch = governor.choose(deadline_us, queue_us, started_ns / 1e9, limit_us)
             wall_us, cpu_us = rung.run(slot.inputs, slot.outputs)
         except Exception as error:
             reason = "OUT_OF_MEMORY" if isinstance(error, MemoryError) else "MODULE_INVALID"
@@ -151,7 +153,7 @@ class Server:
             "wall": wall_us,
             "cpu": cpu_us,
             "queue": queue_us,
-            "missed": None if slo_us is None else wall_us > slack_us,
+            "missed": None if due_us == np.inf else wall_us > due_us,
             "current": governor.live.name,
         }
         if switch is not None:

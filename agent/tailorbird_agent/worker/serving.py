@@ -123,13 +123,16 @@ class ServingWorker:
         *,
         rung: str | None = None,
         slo_us: float | None = None,
+        limit_us: float | None = None,
         timeout_s: float,
     ) -> Answer:
         """Answer one request; inputs are raw little-endian tensors in the plan's order.
 
-        rung None lets the policy choose; a pinned rung never feeds the policy. slo_us overrides the plan's deadline.
+        rung None lets the policy choose; a pinned rung never feeds the policy. slo_us overrides the plan's deadline,
+        for which the policy holds a rung. limit_us, from now, is a deadline of this request alone: it may take a
+        smaller rung and is refused when that time is over before it is run; once begun, it is answered, however late.
         Raises WorkerError: INPUT_INVALID, RUNG_NOT_FOUND, WORKER_BUSY (queue full, or draining), DEADLINE (not
-        answered within timeout_s), WORKER_DIED, WORKER_TIMEOUT (it hung and was killed).
+        answered within timeout_s, not begun within limit_us), WORKER_DIED, WORKER_TIMEOUT (it hung and was killed).
         """
         self._check(inputs, rung)
         slot = self._free.pop()
@@ -137,7 +140,10 @@ class ServingWorker:
         number = self._next_id
         self._next_id += 1
         message: dict[str, Any] = {"op": "infer", "id": number, "slot": slot, "at": arrived_ns}
-        message["expires"] = arrived_ns + int(timeout_s * 1e9)
+        begin_s = timeout_s if limit_us is None else min(timeout_s, limit_us / 1e6)
+        message["expires"] = arrived_ns + int(begin_s * 1e9)
+        if limit_us is not None:
+            message["limit"] = limit_us
         if rung is not None:
             message["rung"] = rung
         if slo_us is not None:

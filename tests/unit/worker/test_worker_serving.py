@@ -84,6 +84,43 @@ def test_a_policy_moves_off_a_rung_that_cannot_be_on_time_and_says_why(tmp_path)
     assert 0 < status.switch_p50_ns <= status.switch_p99_ns
 
 
+def test_a_request_with_a_deadline_of_its_own_takes_a_smaller_rung_and_the_next_one_does_not(tmp_path) -> None:
+    plan = with_rung(make_plan(tmp_path, policy="two-channel"), 2, cpu_us=1e6)
+
+    async def use(worker: ServingWorker):
+        request = [inputs().tobytes()]
+        bound = await worker.infer(request, limit_us=200_000.0, timeout_s=20.0)
+        free = await worker.infer(request, timeout_s=20.0)
+        return bound, free, worker.stats.switches
+
+    bound, free, switches = serving(plan, use)
+    assert bound.rung in {"r0", "r1"}
+    np.testing.assert_allclose(decoded(bound.outputs[0]), expected(inputs(), int(bound.rung[1])), atol=1e-4)
+    assert (bound.switch, bound.missed) == (None, False)
+    assert (free.rung, free.switch, free.missed, switches) == ("r2", None, None, 0)
+
+
+def test_a_request_that_no_rung_can_answer_in_time_gets_the_smallest(tmp_path) -> None:
+    plan = make_plan(tmp_path, policy="two-channel")
+    for rung in range(3):
+        plan = with_rung(plan, rung, cpu_us=1e6 * (rung + 1))
+
+    async def use(worker: ServingWorker):
+        return await worker.infer([inputs().tobytes()], limit_us=200_000.0, timeout_s=20.0)
+
+    assert serving(plan, use).rung == "r0"
+
+
+@pytest.mark.parametrize("rung", [None, "r1"])
+def test_a_request_whose_own_deadline_passed_before_its_turn_is_refused_and_not_run(tmp_path, rung) -> None:
+    async def use(worker: ServingWorker):
+        with pytest.raises(WorkerError) as caught:
+            await worker.infer([inputs().tobytes()], rung=rung, limit_us=1.0, timeout_s=20.0)
+        return caught.value.reason, worker.stats.requests
+
+    assert serving(make_plan(tmp_path), use) == ("DEADLINE", 0)
+
+
 def test_a_pinned_rung_leaves_the_policy_alone(tmp_path) -> None:
     async def use(worker: ServingWorker):
         for _ in range(20):
