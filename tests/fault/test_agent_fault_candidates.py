@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import grpc
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from agentkit.bundles import SERVING, Bundle, X, add_blob, canonical, make_bundle
 from agentkit.process import TIMEOUT, Agent, infer_request, output, refusal
+from worker_rigs import TVM_RUNTIME, build_library
 
 from tailorbird_agent.runtimes.reference import Step, save
 from tailorbird_agent.worker.arena import MAX_SLOTS
@@ -29,7 +31,7 @@ _SLOW_STEPS = 20_000  # each about a microsecond; the manifest promises 50 us in
 @pytest.fixture
 def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
     """An agent that serves SERVING, and must serve it again after a test."""
-    monkeypatch.setenv("TAILORBIRD_AGENT_WORKER_TIMEOUT_S", "6")
+    monkeypatch.setenv("TAILORBIRD_AGENT_WORKER_TIMEOUT_S", "8")
     with Agent(tmp_path / "s") as running:
         running.deploy(SERVING)
         yield running
@@ -71,6 +73,24 @@ def hungry_module() -> bytes:
     return module(Step("matmul", ("column", "row"), "output.0"), column=column, row=row)
 
 
+def flipped(data: bytes) -> bytes:
+    """One bit of the last number: the sign of its exponent."""
+    return data[:-1] + bytes([data[-1] ^ 0x40])
+
+
+def with_library(bundle: Bundle, body: str) -> Bundle:
+    """The bundle with a rung that is a real shared library; loading it runs this C code."""
+    with tempfile.TemporaryDirectory() as folder:
+        library = build_library(Path(folder), "module", body).read_bytes()
+    changed = with_module(bundle, library)
+    manifest = json.loads(changed.manifest)
+    manifest["rungs"][2]["artifact"]["runtime"] = "tvm"
+    version = metadata.version("apache-tvm")
+    manifest["compatible"]["runtimes"].append({"runtime": "tvm", "version": version})
+    runtime = {"runtime": "tvm", "version": version, "blob": add_blob(changed, TVM_RUNTIME.read_bytes())}
+    return Bundle(bundle.number, bundle.shape, canonical(manifest | {"runtime_blobs": [runtime]}), changed.blobs)
+
+
 def aarch64_library() -> bytes:
     return b"\x7fELF\x02\x01" + bytes(10) + struct.pack("<HH", 3, 183) + bytes(44)
 
@@ -90,6 +110,11 @@ def reason_of_refusal(agent: Agent, bundle: Bundle) -> str:
         pytest.param(
             lambda: with_module(make_bundle(3), original(make_bundle(3))[:-7]), "MODULE_INVALID", id="truncated"
         ),
+        pytest.param(
+            lambda: with_module(make_bundle(3), flipped(original(make_bundle(3)))), "GOLDEN_MISMATCH", id="bit flipped"
+        ),
+        pytest.param(lambda: with_library(make_bundle(3), "raise(SIGSEGV);"), "WORKER_DIED", id="crash"),
+        pytest.param(lambda: with_library(make_bundle(3), "for (;;) pause();"), "WORKER_TIMEOUT", id="hang"),
     ],
 )
 def test_what_cannot_be_right_never_serves(agent: Agent, make: Callable[[], Bundle], reason: str) -> None:
