@@ -10,6 +10,7 @@ the rung that the answer claims to come from.
     traffic      a piece of the load: clients, deployments, the events of the agent
     rungs        one caller: what a switch costs the next request, what a rung costs that is not in memory, memory
     loadgen      MLPerf LoadGen while rungs change every 20 ms and bundles follow each other
+    kills        SIGKILL at random moments of deployments and requests
     judging      figures, targets, and which of them are met
 
 Every stage, and every piece of the load, is a file in the work folder: a run that was stopped goes on from there.

@@ -14,11 +14,11 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"  # before torch: this process shall disturb as little as it can
 
 from tests.bench.outcome import Outcome, publish  # noqa: E402
-from tests.bench.swap import judging, loadgen, rungs, traffic  # noqa: E402
+from tests.bench.swap import judging, kills, loadgen, rungs, traffic  # noqa: E402
 from tests.bench.swap.settings import SUITES, Suite  # noqa: E402
 
 SCHEMA = "tailorbird.bench.swap/1"
-STAGES = ("traffic", "switches", "cold", "memory", "loadgen")
+STAGES = ("traffic", "switches", "cold", "memory", "loadgen", "kills")
 #: Policies that go from rung to rung, piece by piece.
 _POLICIES = ("two-channel", "slackfit")
 
@@ -42,6 +42,8 @@ def main() -> None:
             judge(outcome, found)
     if "loadgen" in options.stages:
         _loadgen(outcome, suite, known)
+    if "kills" in options.stages:
+        _kills(outcome, suite, known)
     publish(outcome, options.json)
 
 
@@ -93,6 +95,17 @@ def _loadgen(outcome: Outcome, suite: Suite, known: _Known) -> None:
         found = known.stage(f"loadgen-{scenario}", lambda scenario=scenario: loadgen.run(scenario, suite.load_s))
         if found is not None:
             judging.judge_load(outcome, target, found)
+
+
+def _kills(outcome: Outcome, suite: Suite, known: _Known) -> None:
+    each = suite.kills // suite.kill_parts
+    parts = [
+        known.stage(f"kills{number:03d}", lambda number=number: kills.run(each, number))
+        for number in range(suite.kill_parts)
+    ]
+    found = [part for part in parts if part is not None]
+    if found:
+        judging.judge_kills(outcome, found)
 
 
 def _arguments() -> argparse.Namespace:

@@ -15,7 +15,9 @@ from tests.bench.swap import settings
 from tests.bench.swap.loadgen import SWING_S
 from tests.bench.swap.rungs import PHASE
 
-REQUESTS, DEPLOYMENTS, SWITCHES = 1_000_000, 1_000, 10_000
+REQUESTS, DEPLOYMENTS, SWITCHES, KILLS = 1_000_000, 1_000, 10_000, 1_000
+#: Within which a service has to be back.
+_BACK_S = 5.0
 #: Raw samples of one kind that the object carries at most, evenly spaced.
 _SAMPLES = 5_000
 
@@ -30,6 +32,7 @@ COLD = "cold rung, first answer"
 MEMORY = "memory of the current rung and its neighbours"
 SINGLE_STREAM = "LoadGen SingleStream"
 SERVER = "LoadGen Server"
+KILLED = "random SIGKILLs"
 _SCALE = f"{REQUESTS:,} requests of two other processes, {DEPLOYMENTS:,} deployments, {SWITCHES:,} switches of rung"
 TARGETS = {
     LOST: f"0 lost in {_SCALE}",
@@ -42,6 +45,7 @@ TARGETS = {
     COLD: "p99 at most 50 ms, 10 MB module",
     MEMORY: "at most 1.6x the largest rung's, PSS beyond a worker's with next to no model, any rung held",
     SINGLE_STREAM: f"VALID, none lost, rungs change every {1e3 * SWING_S:.0f} ms while bundles follow each other",
+    KILLED: f"{KILLS:,} of agent and worker: no blob damaged, what was committed serves within {_BACK_S:g} s each time",
     SERVER: f"VALID, none lost, rungs change every {1e3 * SWING_S:.0f} ms while bundles follow each other",
 }
 
@@ -211,6 +215,20 @@ def judge_load(outcome: Outcome, name: str, found: Mapping[str, Any]) -> None:
     # A phase in which no query comes, or whose decision another process delays, has no switch of its own.
     often = found["switches"] >= 0.8 * found["seconds"] / SWING_S
     outcome.judge(name, met=found["valid"] and found["failed"] == 0 and often and found["deployments"] > 0)
+
+
+def judge_kills(outcome: Outcome, parts: Sequence[Mapping[str, Any]]) -> None:
+    """What SIGKILLs left behind; parts: see kills.run."""
+    failures = [part["failure"] for part in parts if "failure" in part]
+    back_s = {who: [each for part in parts for each in part.get(f"{who}_back_s", [])] for who in ("agent", "worker")}
+    every = [each for times in back_s.values() for each in times]
+    outcome.figures["kills"] = {"kills": len(every), "failures": failures} | {
+        f"{who}_back_s": {"kills": len(times), "p50": quantile(times, 0.5), "max": max(times)}
+        for who, times in back_s.items()
+        if times
+    }
+    outcome.samples |= {f"kills_{who}_back_s": times for who, times in back_s.items()}
+    outcome.judge(KILLED, met=not failures and len(every) >= KILLS and max(every) <= _BACK_S)
 
 
 def _counted(counts: Sequence[int]) -> dict[str, float]:

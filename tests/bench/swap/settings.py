@@ -8,7 +8,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Suite:
     """pieces: of the load, each with a fresh agent, so many requests and deployments; switches: of the single caller;
-    cold: first answers of rungs that are not in memory; load_s: of each LoadGen scenario.
+    cold: first answers of rungs that are not in memory; load_s: of each LoadGen scenario; kills: in so many parts, each
+    with a fresh agent.
     """
 
     pieces: int
@@ -17,12 +18,15 @@ class Suite:
     switches: int
     cold: int
     load_s: float
+    kills: int
+    kill_parts: int
 
 
-SUITES = {
-    "quick": Suite(pieces=1, requests=10_000, deployments=12, switches=200, cold=20, load_s=10.0),
-    "full": Suite(pieces=50, requests=20_000, deployments=20, switches=1000, cold=100, load_s=60.0),
-}
+_QUICK = Suite(pieces=1, requests=10_000, deployments=12, switches=200, cold=20, load_s=10.0, kills=20, kill_parts=1)
+_FULL = Suite(
+    pieces=50, requests=20_000, deployments=20, switches=1000, cold=100, load_s=60.0, kills=1000, kill_parts=20
+)
+SUITES = {"quick": _QUICK, "full": _FULL}
 
 #: Requests that each of the two client processes keeps on their way.
 LANES = 8

@@ -90,3 +90,30 @@ def test_slow_answers_during_deployments_are_told(tmp_path: Path, monkeypatch: p
     rows[late, 1] += 0.010
     np.savez(path, **({name: np.load(path)[name] for name in np.load(path).files} | {"rows": rows}))
     assert not judged(path, monkeypatch=monkeypatch).met[judging.DURING]
+
+
+@pytest.mark.parametrize(
+    ("parts", "met"),
+    [
+        ([{"agent_back_s": [0.8] * 600, "worker_back_s": [0.3] * 400}], True),
+        ([{"agent_back_s": [0.8] * 600, "worker_back_s": [0.3] * 399}], False),
+        ([{"agent_back_s": [0.8] * 999, "worker_back_s": [5.1]}], False),
+        ([{"agent_back_s": [0.8] * 600, "worker_back_s": [0.3] * 400}, {"failure": "AssertionError"}], False),
+    ],
+)
+def test_kills_count_only_together_and_in_time(parts: list[dict[str, Any]], met: bool) -> None:
+    outcome = Outcome("test/1", "full")
+    for name, wording in judging.TARGETS.items():
+        outcome.target(name, wording)
+    judging.judge_kills(outcome, parts)
+    assert outcome.met[judging.KILLED] is met
+
+
+def test_a_load_with_too_few_switches_is_not_the_one_that_was_asked_for() -> None:
+    outcome = Outcome("test/1", "full")
+    outcome.target(judging.SERVER, "")
+    found = {"valid": True, "failed": 0, "seconds": 10.0, "switches": 500, "deployments": 3}
+    judging.judge_load(outcome, judging.SERVER, found)
+    assert outcome.met[judging.SERVER]
+    judging.judge_load(outcome, judging.SERVER, found | {"switches": 300})
+    assert not outcome.met[judging.SERVER]
