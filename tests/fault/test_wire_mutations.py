@@ -40,14 +40,15 @@ def read_inference(data: bytes) -> None:
     request = oip.ModelInferRequest.FromString(data)
     inference._tensors(request, INPUTS)
     inference._chosen(request, OUTPUTS)
-    inference._slo_us(request)
+    inference._microseconds(request, "slo_us")
+    inference._microseconds(request, "timeout", zero_is_none=True)
 
 
 def read_measurement(data: bytes) -> None:
     request = api.MeasureModulesRequest.FromString(data)
     wire.protocol_from_proto(request.protocol)
     for candidate in request.candidates:
-        wire.candidate_from_proto(candidate, Path("/nowhere"))
+        wire.candidate_from_proto(candidate, Path("/nowhere").joinpath)
 
 
 def read_chunk(data: bytes) -> None:
@@ -63,6 +64,7 @@ def read_lease(data: bytes) -> None:
 def valid_inference() -> bytes:
     request = infer_request(X)
     request.parameters["slo_us"].double_param = 25_000.0
+    request.parameters["timeout"].int64_param = 1_000_000
     request.outputs.add(name="y")
     return request.SerializeToString()
 
@@ -73,6 +75,9 @@ def valid_measurement() -> bytes:
     for kind in (1, 2, 3):
         candidate = request.candidates.add(sha256="0" * 64, kind=kind, label="conv")
         candidate.args.add(name="x", datatype="FP32", shape=(1, 3, 8, 8))
+        golden = candidate.golden
+        golden.inputs_sha256, golden.outputs_sha256, golden.absolute_tolerance = "1" * 64, "2" * 64, 1e-3
+        golden.outputs.add(name="y", datatype="FP32", shape=(1, 10))
     return request.SerializeToString()
 
 
