@@ -69,6 +69,9 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
             "ModelStreamInfer",
             "RepositoryIndex",
             "ModelStatistics",
+            "SystemSharedMemoryRegister",
+            "SystemSharedMemoryStatus",
+            "SystemSharedMemoryUnregister",
         )
     },
     **{_HEALTH + name: _ANYBODY for name in ("Check", "Watch", "List")},

@@ -37,6 +37,7 @@ from tailorbird_agent.lease import Lease, Leases
 from tailorbird_agent.ledger import Ledger
 from tailorbird_agent.listeners import control_server, inference_server, listen_tcp, listen_unix
 from tailorbird_agent.notify import keep_watchdog_fed, notify
+from tailorbird_agent.regions import Audience, Regions
 from tailorbird_agent.sensing import Sensing
 from tailorbird_agent.service import AgentService, Parts
 from tailorbird_agent.sockets import check_tcp, lock_state, prepare_folder
@@ -144,7 +145,6 @@ class Daemon:
             self._replies,
         )
         api_grpc.add_AgentServiceServicer_to_server(AgentService(parts), self._control)
-        oip_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceService(self.models, self.events), self._inference)
         for server in (self._control, self._inference):
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         for server, path, mode in (
@@ -153,6 +153,9 @@ class Daemon:
         ):
             listen_unix(server, path, mode)
             self._sockets.append(path)
+        regions = Regions(Audience.of(config.inference_socket))
+        inference = InferenceService(self.models, self.events, regions)
+        oip_grpc.add_GRPCInferenceServiceServicer_to_server(inference, self._inference)
         line = f"ready control={config.control_socket} inference={config.inference_socket}"
         if config.tcp:
             line += f" tcp={listen_tcp(self._inference, config.tcp, config)}"

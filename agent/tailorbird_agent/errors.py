@@ -125,6 +125,31 @@ CATALOGUE: dict[str, Entry] = {
         "NOT_FOUND", "The serving bundle has no such rung.", 'Leave model_version empty, or name a rung such as "r0".'
     ),
     "INPUT_INVALID": Entry("INVALID_ARGUMENT", "The request does not fit.", "Correct the request."),
+    "REGION_INVALID": Entry(
+        "INVALID_ARGUMENT",
+        "The shared-memory region cannot be used.",
+        "Create it as large as the tensors it holds, register it, and keep it until the answer has come.",
+    ),
+    "REGION_PRIVATE": Entry(
+        "PERMISSION_DENIED",
+        "Not everybody who can connect to this socket may use that shared-memory object, so the agent will not either.",
+        "Keep the socket's folder to the agent's user (chmod 700) and create the object as that user, or give the "
+        "object the socket's group and mode 0660.",
+    ),
+    "REGION_REMOTE": Entry(
+        "PERMISSION_DENIED",
+        "Shared memory is for applications on this device that connect to the Unix socket.",
+        "Connect to the Unix socket, or send the tensors in the request.",
+    ),
+    "REGION_EXISTS": Entry(
+        "ALREADY_EXISTS", "Another shared-memory region has this name.", "Unregister it first, or choose another name."
+    ),
+    "REGION_NOT_FOUND": Entry(
+        "NOT_FOUND", "No such shared-memory region is registered.", "Register it first; a restarted agent knows none."
+    ),
+    "REGION_LIMIT": Entry(
+        "RESOURCE_EXHAUSTED", "No more shared-memory regions can be registered.", "Unregister those you do not need."
+    ),
     "POLICY_UNKNOWN": Entry("INVALID_ARGUMENT", "No such adaptation policy.", "Choose one that GetPolicy lists."),
     "PERMISSION_DENIED": Entry(
         "PERMISSION_DENIED",

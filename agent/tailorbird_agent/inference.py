@@ -28,6 +28,8 @@ from tailorbird_agent.deploy.runner import ModelRunner
 from tailorbird_agent.errors import AgentError, RequestError, ServingError
 from tailorbird_agent.events import EventLog
 from tailorbird_agent.handlers import Context
+from tailorbird_agent.regions import Regions, Span
+from tailorbird_agent.worker.arena import Tensor, tensor_bytes
 from tailorbird_agent.worker.failure import WorkerError
 from tailorbird_agent.worker.plan import Answer, TensorSpec
 from tailorbird_api.inference import open_inference_pb2 as oip
@@ -50,6 +52,8 @@ _TYPED: Mapping[str, tuple[str, str]] = {
     "UINT8": ("uint_contents", "B"),
     "BOOL": ("bool_contents", "b"),
 }
+#: Triton's parameters of a tensor in shared memory.
+_REGION, _BYTE_SIZE, _OFFSET = "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"
 _REQUEST_ERRORS = frozenset({"INPUT_INVALID", "RUNG_NOT_FOUND"})
 _RETRY_AFTER_S: Mapping[str, float] = {"WORKER_DIED": 0.5, "WORKER_TIMEOUT": 0.5, "WORKER_BUSY": 0.05}
 
@@ -57,9 +61,10 @@ _RETRY_AFTER_S: Mapping[str, float] = {"WORKER_DIED": 0.5, "WORKER_TIMEOUT": 0.5
 class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
     """Inference by model name; model_version "" lets the policy choose, "<rung>" or "<bundle>/<rung>" pins a rung."""
 
-    def __init__(self, models: Models, events: EventLog) -> None:
+    def __init__(self, models: Models, events: EventLog, regions: Regions) -> None:
         self._models = models
         self._events = events
+        self._regions = regions
 
     async def ServerLive(self, request: oip.ServerLiveRequest, context: Context) -> oip.ServerLiveResponse:
         return oip.ServerLiveResponse(live=True)
@@ -69,7 +74,9 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
 
     async def ServerMetadata(self, request: oip.ServerMetadataRequest, context: Context) -> oip.ServerMetadataResponse:
         return oip.ServerMetadataResponse(
-            name="tailorbird-agent", version=__version__, extensions=["model_repository", "statistics"]
+            name="tailorbird-agent",
+            version=__version__,
+            extensions=["model_repository", "statistics", "system_shared_memory"],
         )
 
     async def ModelReady(self, request: oip.ModelReadyRequest, context: Context) -> oip.ModelReadyResponse:
@@ -99,8 +106,9 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
         runner = self._models.get(request.model_name)
         serving = await self._serving(runner, context)
         manifest = serving.manifest
-        tensors = _tensors(request, manifest.inputs)
-        chosen = _chosen(request, manifest.outputs)
+        regions = _Local(self._regions, context)
+        tensors = _tensors(request, manifest.inputs, regions)
+        chosen = _chosen(request, manifest.outputs, regions)
         slo_us, limit_us = _microseconds(request, "slo_us"), _microseconds(request, "timeout", zero_is_none=True)
         remaining = context.time_remaining()
         if remaining is not None:
@@ -124,10 +132,17 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
         response = oip.ModelInferResponse(
             model_name=manifest.model, model_version=_version(serving, answer.rung), id=request.id
         )
-        for index in chosen:
-            spec = manifest.outputs[index]
-            response.outputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
-            response.raw_output_contents.append(answer.outputs[index])
+        for index, span in chosen:
+            spec, data = manifest.outputs[index], answer.outputs[index]
+            told = response.outputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+            if span is None:
+                response.raw_output_contents.append(data)
+                continue
+            span.write(data)
+            told.parameters[_REGION].string_param = span.region.name
+            told.parameters[_BYTE_SIZE].int64_param = len(data)
+            # Clients count the raw contents by output.
+            response.raw_output_contents.append(b"")
         response.parameters["wall_us"].double_param = answer.wall_us
         response.parameters["cpu_us"].double_param = answer.cpu_us
         response.parameters["queue_us"].double_param = answer.queue_us
@@ -172,6 +187,28 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
         ]
         return oip.ModelStatisticsResponse(model_stats=found)
 
+    async def SystemSharedMemoryRegister(
+        self, request: oip.SystemSharedMemoryRegisterRequest, context: Context
+    ) -> oip.SystemSharedMemoryRegisterResponse:
+        _Local(self._regions, context).regions.register(request.name, request.key, request.offset, request.byte_size)
+        return oip.SystemSharedMemoryRegisterResponse()
+
+    async def SystemSharedMemoryStatus(
+        self, request: oip.SystemSharedMemoryStatusRequest, context: Context
+    ) -> oip.SystemSharedMemoryStatusResponse:
+        response = oip.SystemSharedMemoryStatusResponse()
+        for name, region in _Local(self._regions, context).regions.registered(request.name).items():
+            status = response.regions[name]
+            status.name, status.key = name, region.key
+            status.offset, status.byte_size = region.offset_bytes, region.size_bytes
+        return response
+
+    async def SystemSharedMemoryUnregister(
+        self, request: oip.SystemSharedMemoryUnregisterRequest, context: Context
+    ) -> oip.SystemSharedMemoryUnregisterResponse:
+        _Local(self._regions, context).regions.unregister(request.name)
+        return oip.SystemSharedMemoryUnregisterResponse()
+
     async def _serving(self, runner: ModelRunner, context: Context) -> Serving:
         """What answers requests for a model now; while its worker restarts, what answers them in a moment.
 
@@ -198,6 +235,41 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
         assert note is not None
         details = {**note.details, "from": note.from_rung, "to": note.to_rung, "cause": note.cause}
         self._events.append("switch", model, note.message, details)
+
+
+class _Local:
+    """The regions, for a caller on the Unix socket."""
+
+    __slots__ = ("_context", "_regions")
+
+    def __init__(self, regions: Regions, context: Context) -> None:
+        self._regions = regions
+        self._context = context
+
+    @property
+    def regions(self) -> Regions:
+        """Them. Raises RequestError REGION_REMOTE for any other caller."""
+        if not self._context.peer().startswith("unix:"):
+            raise RequestError("REGION_REMOTE", f"This connection comes from {self._context.peer()[:64]}.")
+        return self._regions
+
+    def span(self, parameters: Mapping[str, oip.InferParameter], tensor: str) -> Span | None:
+        """Where a tensor's parameters say that it lies, None when they do not.
+
+        Raises:
+            RequestError: INPUT_INVALID, REGION_REMOTE, REGION_NOT_FOUND, REGION_INVALID.
+        """
+        if _REGION not in parameters:
+            return None
+        region, size, offset = parameters[_REGION], parameters.get(_BYTE_SIZE), parameters.get(_OFFSET)
+        numbers = [each for each in (size, offset) if each is not None]
+        kinds = {each.WhichOneof("parameter_choice") for each in numbers}
+        if region.WhichOneof("parameter_choice") != "string_param" or size is None or kinds != {"int64_param"}:
+            message = (
+                f'Tensor "{tensor[:64]}" in shared memory: {_REGION} is a text, {_BYTE_SIZE} and {_OFFSET} are int64.'
+            )
+            raise RequestError("INPUT_INVALID", message)
+        return self.regions.span(region.string_param, 0 if offset is None else offset.int64_param, size.int64_param)
 
 
 def _refusal(error: WorkerError) -> AgentError:
@@ -229,22 +301,24 @@ def _pinned(serving: Serving, version: str) -> str | None:
     return rung
 
 
-def _tensors(request: oip.ModelInferRequest, specs: Sequence[TensorSpec]) -> list[bytes]:
-    """The request's tensors as raw bytes, in the order of the signature.
+def _tensors(request: oip.ModelInferRequest, specs: Sequence[TensorSpec], local: _Local | None = None) -> list[Tensor]:
+    """The request's tensors as raw bytes, or where those lie, in the order of the signature.
 
     Raises:
-        RequestError: INPUT_INVALID, with what was expected.
+        RequestError: INPUT_INVALID, with what was expected; what `_Local.span` raises.
     """
     raw = request.raw_input_contents
-    if raw and len(raw) != len(request.inputs):
-        raise RequestError("INPUT_INVALID", f"{len(request.inputs)} inputs come with {len(raw)} raw contents.")
+    spans = [local.span(tensor.parameters, tensor.name) if local else None for tensor in request.inputs]
+    carried = [index for index, span in enumerate(spans) if span is None]
+    if raw and len(raw) != len(carried):
+        raise RequestError("INPUT_INVALID", f"{len(carried)} inputs come with {len(raw)} raw contents.")
     given = {tensor.name: index for index, tensor in enumerate(request.inputs)}
     names = {spec.name for spec in specs}
     if len(given) != len(request.inputs) or given.keys() != names:
         got = ", ".join(f'"{tensor.name[:64]}"' for tensor in request.inputs) or "none"
         wanted = ", ".join(f'"{name}"' for name in sorted(names))
         raise RequestError("INPUT_INVALID", f"The model takes the inputs {wanted}; got: {got}.")
-    tensors = []
+    tensors: list[Tensor] = []
     for spec in specs:
         index = given[spec.name]
         tensor = request.inputs[index]
@@ -254,9 +328,9 @@ def _tensors(request: oip.ModelInferRequest, specs: Sequence[TensorSpec]) -> lis
                 f'Input "{spec.name}" is {spec.datatype}{list(spec.shape)}, '
                 f"got {tensor.datatype[:16]}{list(tensor.shape)[:16]}.",
             )
-        data = raw[index] if raw else _packed(tensor, spec)
-        if len(data) != spec.size_bytes:
-            raise RequestError("INPUT_INVALID", f'Input "{spec.name}" takes {spec.size_bytes} bytes, got {len(data)}.')
+        data = spans[index] or (raw[carried.index(index)] if raw else _packed(tensor, spec))
+        if (size_bytes := tensor_bytes(data)) != spec.size_bytes:
+            raise RequestError("INPUT_INVALID", f'Input "{spec.name}" takes {spec.size_bytes} bytes, got {size_bytes}.')
         tensors.append(data)
     return tensors
 
@@ -279,19 +353,26 @@ def _packed(tensor: Any, spec: TensorSpec) -> bytes:
     return values.tobytes()
 
 
-def _chosen(request: oip.ModelInferRequest, specs: Sequence[TensorSpec]) -> Sequence[int]:
-    """Indices of the outputs asked for, all when none is named.
+def _chosen(
+    request: oip.ModelInferRequest, specs: Sequence[TensorSpec], local: _Local
+) -> Sequence[tuple[int, Span | None]]:
+    """Indices of the outputs asked for, all when none is named, and where each goes if not into the answer.
 
     Raises:
-        RequestError: INPUT_INVALID.
+        RequestError: INPUT_INVALID, also for a place that is too small; what `_Local.span` raises.
     """
     if not request.outputs:
-        return range(len(specs))
+        return [(index, None) for index in range(len(specs))]
     names = [spec.name for spec in specs]
     unknown = [each.name for each in request.outputs if each.name not in names]
     if unknown:
         raise RequestError("INPUT_INVALID", f'No output "{unknown[0][:64]}"; there are: {", ".join(names)}.')
-    return [names.index(each.name) for each in request.outputs]
+    chosen = [(names.index(each.name), local.span(each.parameters, each.name)) for each in request.outputs]
+    for index, span in chosen:
+        if span is not None and span.size_bytes < specs[index].size_bytes:
+            message = f'Output "{names[index]}" takes {specs[index].size_bytes} bytes of shared memory, '
+            raise RequestError("INPUT_INVALID", f"{message}got {span.size_bytes}.")
+    return chosen
 
 
 def _microseconds(request: oip.ModelInferRequest, name: str, *, zero_is_none: bool = False) -> float | None:

@@ -35,10 +35,11 @@ client = triton.InferenceServerClient(sys.argv[1])
 """
 
 
-def told_by(address: str, script: str) -> dict[str, Any]:
-    """Run a script that knows `client`, `inputs`, `refusal` and `x`; returns what it says last."""
-    command = [sys.executable, "-W", "ignore", "-c", _PRELUDE + script, address]
+def told_by(address: str, script: str, *arguments: str) -> Any:
+    """Run a script that knows `client`, `inputs`, `refusal` and `x`; returns what it says last.
+
+    Its arguments start at sys.argv[2]."""
+    command = [sys.executable, "-W", "ignore", "-c", _PRELUDE + script, address, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=Path(__file__).parent)
     assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    return json.loads(done.stdout.splitlines()[-1])

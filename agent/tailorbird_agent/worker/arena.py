@@ -11,6 +11,7 @@ import mmap
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 from tailorbird_agent.worker.plan import TensorSpec
 
@@ -19,6 +20,28 @@ MAX_SLOTS = 64
 MIN_SLOTS = 4
 #: Memory that full slots may take in all, unless MIN_SLOTS alone need more; pages never used are never allocated.
 _BUDGET_BYTES = 64 * 1024 * 1024
+
+
+class Source(Protocol):
+    """A tensor that lies elsewhere: size_bytes that can be copied into a buffer."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the tensor."""
+        ...
+
+    def read_into(self, target: memoryview) -> None:
+        """Copy it; whatever it raises is the caller's business."""
+        ...
+
+
+#: One tensor, as bytes or where to get them.
+Tensor: TypeAlias = bytes | memoryview | Source
+
+
+def tensor_bytes(tensor: Tensor) -> int:
+    """Its size."""
+    return memoryview(tensor).nbytes if isinstance(tensor, bytes | memoryview) else tensor.size_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +86,15 @@ class Arena:
             os.close(self.descriptor)
             raise
 
-    def write(self, slot: int, inputs: Sequence[bytes | memoryview]) -> None:
+    def write(self, slot: int, inputs: Sequence[Tensor]) -> None:
         """Copy the inputs into a slot; each must have exactly the size of its tensor."""
         base = slot * self.layout.slot_bytes
         for (start, size), data in zip(self.layout.inputs, inputs, strict=True):
-            self._memory[base + start : base + start + size] = data
+            if isinstance(data, bytes | memoryview):
+                self._memory[base + start : base + start + size] = data
+            else:
+                with memoryview(self._memory)[base + start : base + start + size] as target:
+                    data.read_into(target)
 
     def read(self, slot: int) -> tuple[bytes, ...]:
         """Copy the outputs out of a slot."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tailorbird_agent.worker.arena import Arena, Layout
+from tailorbird_agent.worker.arena import Arena, Layout, Tensor, tensor_bytes
 from tailorbird_agent.worker.channel import Message
 from tailorbird_agent.worker.failure import WorkerError
 from tailorbird_agent.worker.plan import Answer, Notice, RungCheck, ServePlan, SwitchNote, WorkerStatus, jsonable
@@ -119,14 +119,15 @@ class ServingWorker:
 
     async def infer(
         self,
-        inputs: Sequence[bytes | memoryview],
+        inputs: Sequence[Tensor],
         *,
         rung: str | None = None,
         slo_us: float | None = None,
         limit_us: float | None = None,
         timeout_s: float,
     ) -> Answer:
-        """Answer one request; inputs are raw little-endian tensors in the plan's order.
+        """Answer one request; inputs are raw little-endian tensors in the plan's order, or where
+        those lie: what reading there raises is raised.
 
         rung None lets the policy choose; a pinned rung never feeds the policy. slo_us overrides the plan's deadline,
         for which the policy holds a rung. limit_us, from now, is a deadline of this request alone: it may take a
@@ -150,6 +151,10 @@ class ServingWorker:
             message["slo"] = slo_us
         try:
             self._arena.write(slot, inputs)
+        except Exception:
+            self._free.append(slot)
+            raise
+        try:
             self._process.send(message)
         except OSError as error:
             self._free.append(slot)
@@ -221,10 +226,10 @@ class ServingWorker:
         """Requests that can be in flight at once; one more is refused."""
         return self._arena.layout.slots
 
-    def _check(self, inputs: Sequence[bytes | memoryview], rung: str | None) -> None:
+    def _check(self, inputs: Sequence[Tensor], rung: str | None) -> None:
         if not self._process.alive:
             raise WorkerError("WORKER_DIED", self._obituary or f"worker {self.pid} is gone")
-        sizes = tuple(memoryview(data).nbytes for data in inputs)
+        sizes = tuple(map(tensor_bytes, inputs))
         if sizes != self._input_sizes:
             message = f"the inputs have {sizes} bytes, {self.plan.model} takes {self._input_sizes}"
             raise WorkerError("INPUT_INVALID", message)
