@@ -74,6 +74,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
             "SystemSharedMemoryUnregister",
         )
     },
+    **{_OPEN_INFERENCE + name: _CHANGE for name in ("RepositoryModelLoad", "RepositoryModelUnload")},
     **{_HEALTH + name: _ANYBODY for name in ("Check", "Watch", "List")},
 }
 

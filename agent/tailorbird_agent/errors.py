@@ -124,6 +124,26 @@ CATALOGUE: dict[str, Entry] = {
     "RUNG_NOT_FOUND": Entry(
         "NOT_FOUND", "The serving bundle has no such rung.", 'Leave model_version empty, or name a rung such as "r0".'
     ),
+    "RUNG_IN_USE": Entry(
+        "FAILED_PRECONDITION",
+        "What answers requests cannot be unloaded.",
+        "Unload another rung; to let go of this one, choose another policy or deploy another bundle.",
+    ),
+    "RUNG_TOO_LARGE": Entry(
+        "RESOURCE_EXHAUSTED",
+        "The rung does not fit in the memory that this model may take.",
+        "Unload another rung that was loaded, or raise the agent's --model-memory-bytes.",
+    ),
+    "RUNG_UNLOADED": Entry(
+        "FAILED_PRECONDITION",
+        "That rung was unloaded on request.",
+        "Load it again, or leave model_version empty.",
+    ),
+    "LOAD_UNVERIFIED": Entry(
+        "INVALID_ARGUMENT",
+        "Only rungs that came with a verified bundle can be loaded, as they are.",
+        "Deploy a bundle through the control socket; then load MODEL/RUNG without parameters.",
+    ),
     "INPUT_INVALID": Entry("INVALID_ARGUMENT", "The request does not fit.", "Correct the request."),
     "REGION_INVALID": Entry(
         "INVALID_ARGUMENT",

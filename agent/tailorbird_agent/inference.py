@@ -19,7 +19,7 @@ import math
 import sys
 from array import array
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from tailorbird_agent import __version__
 from tailorbird_agent.deploy.models import Models
@@ -54,7 +54,7 @@ _TYPED: Mapping[str, tuple[str, str]] = {
 }
 #: Triton's parameters of a tensor in shared memory.
 _REGION, _BYTE_SIZE, _OFFSET = "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"
-_REQUEST_ERRORS = frozenset({"INPUT_INVALID", "RUNG_NOT_FOUND"})
+_REQUEST_ERRORS = frozenset({"INPUT_INVALID", "RUNG_NOT_FOUND", "RUNG_UNLOADED", "RUNG_IN_USE", "RUNG_TOO_LARGE"})
 _RETRY_AFTER_S: Mapping[str, float] = {"WORKER_DIED": 0.5, "WORKER_TIMEOUT": 0.5, "WORKER_BUSY": 0.05}
 
 
@@ -85,10 +85,10 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
         if serving is None:
             return oip.ModelReadyResponse(ready=False)
         try:
-            _pinned(serving, request.version)
+            rung = _pinned(serving, request.version)
         except RequestError:
             return oip.ModelReadyResponse(ready=False)
-        return oip.ModelReadyResponse(ready=True)
+        return oip.ModelReadyResponse(ready=rung not in serving.worker.unloaded)
 
     async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Context) -> oip.ModelMetadataResponse:
         serving = await self._serving(self._models.get(request.name), context)
@@ -186,6 +186,49 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
             for each in _statistics(serving, _pinned(serving, request.version))
         ]
         return oip.ModelStatisticsResponse(model_stats=found)
+
+    async def RepositoryModelLoad(
+        self, request: oip.RepositoryModelLoadRequest, context: Context
+    ) -> oip.RepositoryModelLoadResponse:
+        if request.parameters:
+            raise RequestError("LOAD_UNVERIFIED", f'"{min(request.parameters)[:64]}" came with the request.')
+        await self._remember(request, context, "load")
+        return oip.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(
+        self, request: oip.RepositoryModelUnloadRequest, context: Context
+    ) -> oip.RepositoryModelUnloadResponse:
+        await self._remember(request, context, "unload")
+        return oip.RepositoryModelUnloadResponse()
+
+    async def _remember(
+        self,
+        request: oip.RepositoryModelLoadRequest | oip.RepositoryModelUnloadRequest,
+        context: Context,
+        operation: Literal["load", "unload"],
+    ) -> None:
+        """Have a rung in memory or not, for as long as its bundle's worker lives.
+
+        Raises:
+            RequestError: MODEL_NOT_FOUND, RUNG_NOT_FOUND, RUNG_IN_USE, RUNG_TOO_LARGE.
+            ServingError: what loading it says; what `_serving` raises.
+        """
+        if request.repository_name:
+            raise RequestError("MODEL_NOT_FOUND", f'There is one repository, "", not "{request.repository_name[:64]}".')
+        model, _, version = request.model_name.partition("/")
+        serving = await self._serving(self._models.get(model), context)
+        rung = _pinned(serving, version)
+        try:
+            if operation == "load":
+                await serving.worker.load(rung)
+            elif rung is None:
+                raise RequestError("RUNG_IN_USE", f'"{model}" serves; name one of its rungs, as in "{model}/r1".')
+            else:
+                await serving.worker.unload(rung)
+        except WorkerError as error:
+            raise _refusal(error) from None
+        what = f"rung {rung} was {operation}ed" if rung else "what is in memory follows the memory plan again"
+        self._events.append("memory", model, f"{what}, on request", {"rung": rung or "", "bundle": serving.bundle})
 
     async def SystemSharedMemoryRegister(
         self, request: oip.SystemSharedMemoryRegisterRequest, context: Context
@@ -403,7 +446,11 @@ def _index(runner: ModelRunner) -> Iterator[oip.RepositoryIndexResponse.ModelInd
         yield entry(name=runner.model, state="UNAVAILABLE", reason=reason)
         return
     for rung in serving.manifest.rungs:
-        yield entry(name=runner.model, version=_version(serving, rung.name), state=_READY)
+        version = _version(serving, rung.name)
+        if rung.name in serving.worker.unloaded:
+            yield entry(name=runner.model, version=version, state="UNAVAILABLE", reason="unloaded on request")
+        else:
+            yield entry(name=runner.model, version=version, state=_READY)
 
 
 def _statistics(serving: Serving, only: str | None) -> Iterator[oip.ModelStatistics]:

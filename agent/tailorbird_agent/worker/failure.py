@@ -8,7 +8,8 @@ class WorkerError(Exception):
 
     RUNTIME_MISSING, MODULE_INVALID, GOLDEN_MISMATCH, OUT_OF_MEMORY: the plan cannot be served.
     WORKER_DIED, WORKER_TIMEOUT: the process ended, or hung and was killed.
-    WORKER_BUSY, DEADLINE, INPUT_INVALID, RUNG_NOT_FOUND: this request alone was refused or given up.
+    WORKER_BUSY, DEADLINE, INPUT_INVALID, RUNG_NOT_FOUND, RUNG_UNLOADED, RUNG_IN_USE, RUNG_TOO_LARGE: this request alone
+    was refused or given up.
     """
 
     def __init__(self, reason: str, message: str) -> None:

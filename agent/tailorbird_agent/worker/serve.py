@@ -75,7 +75,16 @@ class Rungs:
         self._names = tuple(names)
 
     def __getitem__(self, name: str) -> ResidentRung:
-        return self.residency.get(self._names.index(name))
+        return self.residency.get(self.index(name))
+
+    def index(self, name: str) -> int:
+        """A rung's place."""
+        return self._names.index(name)
+
+    @property
+    def dismissed(self) -> tuple[str, ...]:
+        """Those left out on request."""
+        return tuple(self._names[index] for index in self.residency.dismissed)
 
     @property
     def resident(self) -> tuple[str, ...]:
@@ -95,6 +104,8 @@ class Server:
             "policy": self._set_policy,
             "caps": self._set_caps,
             "status": self._status,
+            "load": self._load,
+            "unload": self._unload,
         }
 
     def run(self) -> None:
@@ -134,6 +145,8 @@ class Server:
         due_us = min(slack_us, limit_us - queue_us)
         pinned = message.get("rung")
         slot = self._slots[message["slot"]]
+        if pinned and pinned in self._rungs.dismissed:
+            return {"id": number, "error": ("RUNG_UNLOADED", pinned)}
         rung, switch = None, None
         try:
             if pinned:
@@ -172,6 +185,29 @@ class Server:
     def _set_caps(self, message: Message) -> Message:
         notice = self._governor.set_caps(message["readings"], time.perf_counter_ns() / 1e9)
         return {} if notice is None else {"notice": asdict(notice)}
+
+    def _load(self, message: Message) -> Message:
+        """Have a rung in memory; without one, return to the memory plan."""
+        residency, rung = self._rungs.residency, message["rung"]
+        try:
+            if rung is None:
+                residency.restore()
+            else:
+                residency.admit(self._rungs.index(rung))
+        except ValueError as error:
+            return {"error": ("RUNG_TOO_LARGE", f"{rung}: {error}")}
+        except WorkerError as error:
+            return {"error": (error.reason, error.message[:_ERROR_CHARACTERS])}
+        self._governor.settle()
+        return {"unloaded": self._rungs.dismissed}
+
+    def _unload(self, message: Message) -> Message:
+        rung = message["rung"]
+        try:
+            self._rungs.residency.dismiss(self._rungs.index(rung))
+        except ValueError as error:
+            return {"error": ("RUNG_IN_USE", f"{rung}: {error}")}
+        return {"unloaded": self._rungs.dismissed}
 
     def _status(self, _: Message) -> Message:
         return {

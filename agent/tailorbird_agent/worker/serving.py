@@ -55,13 +55,15 @@ class _Flight:
 class ServingWorker:
     """One worker. Made by start(); every method is for the loop that started it.
 
-    pid, exited (future of the exit status), stats, sandbox (layers in force), checks (how each rung came up).
+    pid, exited (future of the exit status), stats, sandbox (layers in force), checks (how each rung came up),
+    unloaded (rungs left out on request).
     """
 
     def __init__(self, plan: ServePlan, hang_timeout_s: float) -> None:
         self.plan = plan
         self.sandbox: tuple[str, ...] = ()
         self.checks: tuple[RungCheck, ...] = ()
+        self.unloaded: frozenset[str] = frozenset()
         names = [rung.name for rung in plan.rungs]
         times = {name: RungTimes() for name in names}
         self.stats = ServingStats(plan.policy, names[-1], dict.fromkeys(names, 0), times)
@@ -175,6 +177,28 @@ class ServingWorker:
             raise ValueError(reply["refused"])
         self.stats.policy = policy
         self.stats.current_rung = reply["current"]
+
+    async def load(self, rung: str | None) -> None:
+        """Have a rung in memory from now on; None: return to the memory plan, without what was loaded and unloaded.
+
+        Raises WorkerError: RUNG_NOT_FOUND, RUNG_TOO_LARGE (for the plan's memory), what loading it says, or when it is
+        gone.
+        """
+        await self._remember("load", rung)
+
+    async def unload(self, rung: str) -> None:
+        """Let go of a rung, and refuse requests that pin it.
+
+        Raises WorkerError: RUNG_NOT_FOUND, RUNG_IN_USE (the safe rung, or the one that answers now), or when the worker
+        is gone.
+        """
+        await self._remember("unload", rung)
+
+    async def _remember(self, operation: str, rung: str | None) -> None:
+        if rung is not None and rung not in self.stats.rungs:
+            raise WorkerError("RUNG_NOT_FOUND", f"no rung {rung!r}; there are: {', '.join(self.stats.rungs)}")
+        reply = await self._call({"op": operation, "rung": rung})
+        self.unloaded = frozenset(reply["unloaded"])
 
     async def set_caps(self, readings: Mapping[str, float | None]) -> Notice | None:
         """Pass on sensor readings (`adapt.caps` names them); memory, heat and battery may cap the ladder.

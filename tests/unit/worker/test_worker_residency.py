@@ -183,3 +183,77 @@ def test_a_rung_whose_file_went_bad_fails_its_own_requests_and_smaller_ones_answ
     reason, answer = serving(plan, use)
     assert reason == "MODULE_INVALID"
     assert answer.rung in {"r0", "r1"}
+
+
+def test_a_rung_admitted_stays_whatever_is_held_as_far_as_the_budget_goes(tmp_path) -> None:
+    residency = residency_of(tmp_path, 4 * MIB, (0, 4, 5))
+    residency.admit(1)
+    residency.hold(4)
+    settle(residency)
+    assert residency.indices == (0, 1, 3, 4, 5)  # the needed ones alone fill the budget
+    with pytest.raises(ValueError, match=f"take {6 * MIB} of {4 * MIB} bytes"):
+        residency.admit(2)
+    residency.restore()
+    settle(residency)
+    assert residency.indices == (0, 3, 4, 5)
+
+
+def test_a_rung_dismissed_goes_and_a_smaller_one_stands_in_until_it_is_admitted(tmp_path) -> None:
+    residency = residency_of(tmp_path, None, (0, 1, 2, 3, 4, 5))
+    residency.dismiss(3)
+    assert (residency.indices, residency.dismissed) == ((0, 1, 2, 4, 5), (3,))
+    residency.hold(3)
+    assert settle(residency) == 0
+    assert residency.at(3)[0] == 2
+    residency.admit(3)
+    assert residency.at(3)[0] == 3
+    assert residency.dismissed == ()
+
+
+def test_what_was_dismissed_comes_back_when_the_plan_is_restored(tmp_path) -> None:
+    residency = residency_of(tmp_path, None, (0, 1, 2, 3, 4, 5))
+    residency.dismiss(1)
+    residency.dismiss(3)
+    residency.restore()
+    assert settle(residency) == 2
+    assert residency.indices == (0, 1, 2, 3, 4, 5)
+
+
+def test_neither_the_safe_rung_nor_the_one_in_use_nor_what_stands_in_for_it_can_go(tmp_path) -> None:
+    residency = residency_of(tmp_path, 3 * MIB, (0, 4, 5))
+    residency.hold(3)
+    residency.admit(2)
+    for index, words in ((0, "safe"), (3, "in use"), (2, "in use")):
+        with pytest.raises(ValueError, match=words):
+            residency.dismiss(index)
+    assert {0, 2} <= set(residency.indices)
+
+
+def test_an_admission_that_does_not_load_changes_nothing(tmp_path) -> None:
+    residency = residency_of(tmp_path, 6 * MIB, (0, 1, 2, 3, 4, 5))
+    residency.dismiss(2)
+    (tmp_path / "module2").write_bytes(b"gone bad")
+    with pytest.raises(WorkerError):
+        residency.admit(2)
+    assert residency.dismissed == (2,)
+    assert not residency.unsettled
+
+
+def test_a_worker_with_little_memory_loads_what_fits_and_says_what_does_not(tmp_path) -> None:
+    plan = replace(make_plan(tmp_path, 6), memory_bytes=4 * MIB)
+
+    async def use(worker: ServingWorker):
+        await worker.load("r1")
+        with pytest.raises(WorkerError) as caught:
+            await worker.load("r2")
+        await worker.unload("r1")
+        await worker.unload("r4")
+        await worker.load("r2")
+        status = await settled(worker, lambda status: "r4" not in status.resident)
+        with pytest.raises(WorkerError) as pinned:
+            await worker.infer([inputs().tobytes()], rung="r4", timeout_s=20.0)
+        return caught.value.reason, pinned.value.reason, worker.unloaded, set(status.resident)
+
+    seen = serving(plan, use)
+    assert seen == ("RUNG_TOO_LARGE", "RUNG_UNLOADED", {"r1", "r4"}, {"r0", "r2", "r3", "r5"} & seen[3])
+    assert {"r0", "r2", "r5"} <= seen[3]
