@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailorbird.cli.screen import DeviceOption, JsonOption, OptionalDataOption, Screen, data_of
+from tailorbird.cli.screen import DeviceOption, JsonOption, OptionalDataOption, Screen, ThreadsOption, data_of
 from tailorbird.cli.table import Table
 from tailorbird.config import parse_seconds, parse_us
 from tailorbird.types import Ladder
@@ -50,6 +50,7 @@ def compile_ladder(
     slo: Annotated[
         str | None, typer.Option("--slo", help="Deadline, e.g. 25ms; by default derived from the ladder.")
     ] = None,
+    threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build each rung for TVM and LiteRT, check both against torch, measure both on the device, pack the faster."""
@@ -61,7 +62,7 @@ def compile_ladder(
     screen = Screen(as_json=as_json)
     tune_s = None if tune is None else parse_seconds(tune)
     slo_us = None if slo is None else parse_us(slo)
-    with screen.workspace() as workspace, screen.busy(f"Compiling for {device}") as progress:
+    with screen.workspace(threads=threads) as workspace, screen.busy(f"Compiling for {device}") as progress:
         found = open_search(open_network(ladder))
         splits = load_splits(data_of(data, found.network.document.data))
         with workspace.device(device) as board:

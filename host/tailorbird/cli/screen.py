@@ -35,6 +35,12 @@ DataOption = Annotated[str, typer.Option("--data", metavar="DATA", help=_DATA_HE
 OptionalDataOption = Annotated[
     str | None, typer.Option("--data", metavar="DATA", help=_DATA_HELP + " By default what `train` used.")
 ]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", min=1, metavar="N", help="Threads of one inference.  [default: `threads` of the settings]"
+    ),
+]
 #: Exit code of a command whose figures are flagged noisy, throttled or unstable.
 NOISY = 5
 
@@ -53,12 +59,13 @@ class Screen:
         return self._out.is_terminal and not self.as_json
 
     @contextmanager
-    def workspace(self, *, fresh: bool = False) -> Iterator[Workspace]:
-        """The user's workspace, closed afterwards. fresh: with an empty cache and store of its own, gone afterwards."""
+    def workspace(self, *, fresh: bool = False, threads: int | None = None) -> Iterator[Workspace]:
+        """The user's workspace, closed afterwards. fresh: with an empty cache and store of its own, gone afterwards;
+        threads: of one inference, by default what the settings say."""
         from tailorbird.flow.workspace import Workspace
 
         if not fresh:
-            with Workspace.open() as workspace:
+            with Workspace.open(None if threads is None else {"threads": threads}) as workspace:
                 yield workspace
             return
         with tempfile.TemporaryDirectory(prefix="tailorbird-fresh-") as folder, Workspace.open({"home": folder}) as own:

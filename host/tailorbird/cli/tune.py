@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailorbird.cli.screen import JsonOption, Screen
+from tailorbird.cli.screen import JsonOption, Screen, ThreadsOption
 from tailorbird.cli.table import Table
 from tailorbird.cli.tuning import kernels_table
 from tailorbird.config import parse_seconds
@@ -118,6 +118,7 @@ def tune(
         str | None,
         typer.Option("--transfer-from", metavar="DEVICE", help="Borrow schedules of this device alone."),
     ] = None,
+    threads: ThreadsOption = None,
     history: Annotated[bool, typer.Option("--history", help="List the kernels that have schedules.")] = False,
     export: Annotated[
         Path | None,
@@ -148,10 +149,10 @@ def tune(
     if ladder is not None:
         if device_class is not None:
             raise UsageError("--class does not go with LADDER", fix=f"use --device class:{device_class}")
-        _tune(screen, ladder, device or "local", trials, budget, transfer_from)
+        _tune(screen, ladder, device or "local", trials, budget, transfer_from, threads)
         return
-    if any(option is not None for option in (device, trials, budget, transfer_from)):
-        raise UsageError("--device, --trials, --budget and --transfer-from go with LADDER alone")
+    if any(option is not None for option in (device, trials, budget, transfer_from, threads)):
+        raise UsageError("--device, --trials, --budget, --transfer-from and --threads go with LADDER alone")
     if history:
         _history(screen, device_class)
     elif export is not None:
@@ -163,14 +164,20 @@ def tune(
 
 
 def _tune(
-    screen: Screen, ladder: Path, device: str, trials: int | None, budget: str | None, transfer_from: str | None
+    screen: Screen,
+    ladder: Path,
+    device: str,
+    trials: int | None,
+    budget: str | None,
+    transfer_from: str | None,
+    threads: int | None,
 ) -> None:
     budget_s = parse_seconds(budget or _BUDGET)
     from tailorbird.flow.network import open_network
     from tailorbird.flow.search import open_search
     from tailorbird.flow.tune import tune_ladder
 
-    with screen.workspace() as workspace, screen.tuning(f"Tuning on {device}") as view:
+    with screen.workspace(threads=threads) as workspace, screen.tuning(f"Tuning on {device}") as view:
         found = open_search(open_network(ladder))
         outcome = tune_ladder(
             workspace,

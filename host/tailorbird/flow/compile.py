@@ -91,7 +91,7 @@ def compile_ladder(
     slo_us: float | None = None,
     note: Note = silent,
 ) -> CompileOutcome:
-    """Build, tune, verify and measure every rung, and pack the ladder.
+    """Build, tune, verify and measure every rung, for as many threads as the settings say, and pack the ladder.
 
     tune_s: seconds of kernel tuning on the device, by default that of the settings. slo_us: by default the ladder's
     own, or one that its largest rung meets on a quiet device and misses on a busy one.
@@ -112,6 +112,7 @@ def compile_ladder(
         "tune_s": budget,
         "tuned": last_tuning(workspace),
         "slo_us": slo_us,
+        "threads": workspace.settings.threads,
         "seed": workspace.settings.seed,
     }
 
@@ -196,7 +197,7 @@ def build_ladder(
         GateError: the measured rungs do not make a ladder.
         DeviceError: the agent went away or refused to measure.
     """
-    target = CompileTarget.from_card(device.card)
+    target = CompileTarget.from_card(device.card, threads=workspace.settings.threads)
     subjects = [subject_of(net, rung, examples[0]) for rung in ladder.rungs]
     builds: dict[str, list[Entrant]] = {}
     tuning = None
@@ -217,7 +218,7 @@ def build_ladder(
     ) as lease:
         entrants = {name: tuple(each.values()) for name, each in entries.items()}
         records = contest(device, lease, entrants, golden, target)
-    rungs, kept, dropped = choose(ladder.rungs, records)
+    rungs, kept, dropped = choose(ladder.rungs, records, threads=target.threads)
     measured = Ladder(ladder.model, device.name, tuple(rungs), ladder.slo_us)
     if measured.slo_us is None:
         measured = replace(measured, slo_us=slo_from(measured))

@@ -127,9 +127,11 @@ def contest(
 
 
 def choose(
-    rungs: Sequence[Rung], records: Mapping[str, Sequence[BuildRecord]]
+    rungs: Sequence[Rung], records: Mapping[str, Sequence[BuildRecord]], *, threads: int = 1
 ) -> tuple[list[Rung], list[tuple[Rung, str]], tuple[str, ...]]:
     """The faster build of each rung; rungs that a more accurate one beats are dropped and the rest named anew.
+
+    By CPU time, which other load leaves alone; of several threads only the wall shows what runs side by side.
 
     Returns (measured rungs, (rung of the search, runtime) for each of them, names of the dropped).
 
@@ -139,11 +141,15 @@ def choose(
     """
     timed: list[tuple[float, Rung, str]] = []
     for rung in rungs:
-        usable = [(record.cpu_us, record.runtime) for record in records[rung.name] if record.cpu_us is not None]
+        usable = [
+            (record.cpu_us if threads == 1 else record.wall_us or record.cpu_us, record.cpu_us, record.runtime)
+            for record in records[rung.name]
+            if record.cpu_us is not None
+        ]
         if not usable:
             reasons = "; ".join(f"{record.runtime}: {record.error}" for record in records[rung.name])
             raise CompileError(f"rung {rung.name} cannot be built for this device", why=reasons)
-        cpu_us, runtime = min(usable)
+        _, cpu_us, runtime = min(usable)
         timed.append((cpu_us, rung, runtime))
     timed.sort(key=lambda item: item[0])
     kept: list[tuple[float, Rung, str]] = []
