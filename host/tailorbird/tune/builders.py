@@ -17,11 +17,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+import psutil
+
 from tailorbird.compile.base import CompileTarget
 from tailorbird.compile.tvm.target import linker
 from tailorbird.errors import CompileError
 
 _START_SECONDS = 120.0
+#: A whole rung may take so many times as long as candidates: it has dozens of kernels, and without it there is nothing.
+_WHOLE_RUNG = 10.0
+#: Wall time that an answer may take, in units of the CPU time that it may take: a busy host is slow, not stuck.
+_PATIENCE = 10.0
+_GLANCE_S = 0.01
 
 
 class Compiler(Protocol):
@@ -44,6 +51,8 @@ class Compiler(Protocol):
 class Builders:
     """Compile requests in parallel. Workers start at once, so construct this before it is needed.
 
+    timeout_s: on a CPU, for a request of candidates, after which its worker is replaced; on the wall, and for a whole
+    rung, it may be 10 times as long.
     Raises EnvironmentFaultError when the target cannot be linked for here.
     """
 
@@ -102,7 +111,7 @@ class Builders:
     def _serve(self, request: dict[str, Any]) -> dict[str, Any]:
         process = self._idle.get()
         try:
-            return process.ask(request, self._timeout_s)
+            return process.ask(request, self._timeout_s * (_WHOLE_RUNG if request["do"] == "finish" else 1.0))
         except WorkerLostError as lost:
             process.end()
             self._all.remove(process)
@@ -158,16 +167,30 @@ class _Process:
                     continue
 
     def _read(self, timeout_s: float) -> bytes:
+        """One line of the worker's, for which it may use a CPU for so long; what else a host does is not its fault."""
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
-        deadline = time.monotonic() + timeout_s
+        used_s, ends = self._cpu_s(), time.monotonic() + _PATIENCE * timeout_s
         while b"\n" not in self._buffer:
-            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            waits_s, works_s = ends - time.monotonic(), timeout_s - (self._cpu_s() - used_s)
+            if waits_s <= 0.0:
+                raise WorkerLostError(f"a compile worker gave no answer in {_PATIENCE * timeout_s:g} s")
+            if works_s <= 0.0:
+                raise WorkerLostError(f"a compile worker gave no answer in {timeout_s:g} s on a CPU")
+            ready, _, _ = select.select([descriptor], [], [], max(_GLANCE_S, min(waits_s, works_s)))
             if not ready:
-                raise WorkerLostError(f"a compile worker gave no answer in {timeout_s:g} s")
+                continue
             chunk = os.read(descriptor, 1 << 16)
             if not chunk:
                 raise WorkerLostError(f"a compile worker ended with {self._process.wait()}")
             self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
+
+    def _cpu_s(self) -> float:
+        """Seconds on a CPU so far; 0 for a worker that has ended, which its pipe will say."""
+        try:
+            times = psutil.Process(self.pid).cpu_times()
+        except psutil.NoSuchProcess:
+            return 0.0
+        return times.user + times.system
