@@ -173,10 +173,17 @@ def tune_modules(
     on_progress: Callable[[Progress], None],
     **options: Any,
 ) -> Tuning:
-    """Reuse and search schedules for prepared modules; options: of tune.session.tune. Raises what that raises."""
+    """Reuse and search schedules for prepared modules; options: of tune.session.tune. Raises what that raises.
+
+    The search asks the shipped cost model, which learns on from what the boards answer, unless `cost` is given. It does
+    not end a kernel: that is for the budget, which knows what other kernels promise.
+    """
     from tailorbird.compile.tvm.target import runtime_library
+    from tailorbird.tune.cost.default import default_costs
     from tailorbird.tune.session import tune
 
+    if budget_s > 0 and "cost" not in options:
+        options["cost"] = default_costs(boards, controlled=False, seed=workspace.settings.seed)
     return tune(
         pool,
         modules,
