@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -122,6 +123,18 @@ def _subnet(seed: int) -> nn.Module:
     return net.extract(net.space.sample(seed))
 
 
+def _few_layers(*widths: int) -> nn.Module:
+    """A convolution of stride 2 for each width, and a classifier."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise((3, *widths)):
+        layers += [nn.Conv2d(inputs, outputs, 3, 2, 1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 10))
+
+
+SMOKE = (
+    Net("narrow-16", "narrow", 16, lambda: _few_layers(16)),
+    Net("wide-16", "wide", 16, lambda: _few_layers(32)),
+)
 QUICK = (Net("mobilenet-96", "mobilenet", 96, mobilenet), Net("resnet20-32", "resnet", 32, ResNet20))
 FULL = (
     Net("mobilenet-224", "mobilenet", 224, mobilenet),
