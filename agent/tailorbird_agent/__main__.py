@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--model-memory-bytes", type=int, metavar="N", help="most that a model's rungs may take in memory")
     run.add_argument("--swap", choices=SWAPS, help="load a new bundle beside the old one, after it, or as fits")
     run.add_argument("--idle-exit", dest="idle_exit_s", type=float, metavar="SECONDS", help="leave when nobody calls")
+    run.add_argument("--hardware-root", type=Path, metavar="DIR", help="folder that has the device's /proc and /sys")
     run.add_argument("--log-level", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     run.set_defaults(act=_run)
 

@@ -23,9 +23,9 @@ Item = TypeVar("Item")
 class Bench:
     """Runs candidates and device benchmarks for whoever holds the lease; calls under one lease take turns."""
 
-    def __init__(self, leases: Leases) -> None:
+    def __init__(self, leases: Leases, hardware_root: Path | str = "/") -> None:
         self._leases = leases
-        self._worker = MeasuringWorker()
+        self._worker = MeasuringWorker(hardware_root)
         self._worker_token = 0
         self._turn = asyncio.Lock()
 

@@ -37,7 +37,8 @@ class Config:
     free on the disk whatever happens; model_memory_bytes: most that the rungs of a model may take in memory, as far as
     the one in use and its neighbours allow, 0 for a quarter of the machine's; idle_exit_s: leave after this long
     without a call, 0 for never; swap: "available" loads a new bundle beside the one that serves, "sparing" after that
-    one has gone, with a gap that clients are told of, "auto" the one or the other as memory allows.
+    one has gone, with a gap that clients are told of, "auto" the one or the other as memory allows; hardware_root:
+    where the device's /proc and /sys are found, elsewhere than at / in a container or beside a recorded device.
     """
 
     state: Path
@@ -57,6 +58,7 @@ class Config:
     model_memory_bytes: int = 0
     swap: str = "auto"
     idle_exit_s: float = 0.0
+    hardware_root: Path = Path("/")
     log_level: str = "INFO"
 
     @property
@@ -110,6 +112,12 @@ def load_config(
     base = Config(state=state.absolute(), name=socket.gethostname(), socket_dir=socket_dir.absolute())
     if values.get("swap", base.swap) not in SWAPS:
         raise ConfigError(f"swap is {values['swap']!r}", fix=f"give one of {', '.join(SWAPS)}")
+    root = values.get("hardware_root", base.hardware_root)
+    if not ((root / "proc").is_dir() and (root / "sys").is_dir()):
+        raise ConfigError(
+            f"{root} is not the hardware root of a device: it has no proc or no sys",
+            fix="name the folder below which the device's /proc and /sys are found",
+        )
     return replace(base, **values)
 
 

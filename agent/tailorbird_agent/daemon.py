@@ -31,6 +31,7 @@ from tailorbird_agent.errors import ConfigError
 from tailorbird_agent.events import EventLog
 from tailorbird_agent.handlers import Activity, Door
 from tailorbird_agent.hardware import SensorReader, read_card
+from tailorbird_agent.hardware.tree import Tree
 from tailorbird_agent.idempotency import Replies
 from tailorbird_agent.inference import InferenceService
 from tailorbird_agent.lease import Lease, Leases
@@ -102,9 +103,9 @@ class Daemon:
         self._ledger = Ledger(config.state)
         quota = Quota(config.quota_bytes, config.reserve_bytes)
         self._blobs = Blobs(config.state, quota=quota)
-        self._card = read_card(__version__, name=config.name)
+        self._card = read_card(__version__, name=config.name, root=config.hardware_root)
         self._leases = Leases(self._ledger.next_fencing_token, on_end=self._on_lease_end)
-        self._bench = Bench(self._leases)
+        self._bench = Bench(self._leases, config.hardware_root)
         around = Surroundings(
             self._blobs,
             self._ledger,
@@ -119,7 +120,7 @@ class Daemon:
         self.models = Models(
             around, self._card, store_lock=self._store_lock, leased=self._leased, blob_grace_s=config.blob_grace_s
         )
-        self._sensing = Sensing(SensorReader(disk_path=config.state))
+        self._sensing = Sensing(SensorReader(config.hardware_root, config.state))
         self._replies = Replies()
         # The package adds `aio` at run time, unseen by type checkers.
         self._health: Any = getattr(health, "aio").HealthServicer()  # noqa: B009
@@ -135,6 +136,7 @@ class Daemon:
         )
         parts = Parts(
             self._card,
+            Tree(config.hardware_root),
             self._sensing,
             self.events,
             self._blobs,

@@ -41,6 +41,7 @@ class Parts:
     """What the service speaks for."""
 
     card: Card
+    tree: Tree
     sensing: Sensing
     events: EventLog
     blobs: Blobs
@@ -234,7 +235,7 @@ class AgentService(api_grpc.AgentServiceServicer):
             uptime=wire.duration(time.monotonic() - self._started_s),
             sandbox=parts.models.sandbox(),
             last_event_sequence=parts.events.last_sequence,
-            power_mode=await asyncio.to_thread(read_power_mode, Tree()),
+            power_mode=await asyncio.to_thread(read_power_mode, parts.tree),
             benchmarks=FIGURE_NAMES,
         )
 

@@ -29,7 +29,8 @@ _ERROR_LENGTH = 500
 
 
 def measure(descriptor: int, sandbox: Sequence[str]) -> None:
-    """Obey the channel: first {"libraries": ...}, then {"op": "time" | "next" | "figure" | "stop"} one by one.
+    """Obey the channel: first {"libraries": ..., "hardware_root": ...}, then one by one
+    {"op": "time" | "next" | "figure" | "stop"}.
 
     "time" answers with the first candidate's timings, "next" with those of the candidate after.
     """
@@ -37,7 +38,8 @@ def measure(descriptor: int, sandbox: Sequence[str]) -> None:
     opening = channel.receive()
     if opening is None:
         return
-    examiner = Examiner({name: Path(path) for name, path in opening["libraries"]})
+    libraries = {name: Path(path) for name, path in opening["libraries"]}
+    examiner = Examiner(libraries, opening["hardware_root"])
     channel.send({"sandbox": list(sandbox)})
     waiting: list[Timings] = []
     while (message := channel.receive()) is not None and message["op"] != "stop":
@@ -56,11 +58,11 @@ class TooSlowError(Exception):
 
 
 class Examiner:
-    """Times things, and looks at the device around them."""
+    """Times things, and looks at the device around them, whose /proc and /sys are below a root."""
 
-    def __init__(self, libraries: Mapping[str, Path]) -> None:
+    def __init__(self, libraries: Mapping[str, Path], hardware_root: Path | str = "/") -> None:
         self._bench = Bench(dict(libraries))
-        self._device = Device()
+        self._device = Device(hardware_root)
 
     def time(self, candidates: Sequence[CandidatePlan], protocol: Protocol, seed: int) -> list[Timings]:
         """Time candidates in turns. One that cannot be run spoils the comparison: its error is everybody's."""

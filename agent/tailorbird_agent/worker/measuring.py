@@ -30,9 +30,13 @@ Libraries = tuple[tuple[str, Path], ...]
 
 
 class MeasuringWorker:
-    """Measures on behalf of whoever holds the device; calls are made one after the other. sandbox: layers in force."""
+    """Measures on behalf of whoever holds the device; calls are made one after the other.
 
-    def __init__(self) -> None:
+    hardware_root: where the device's /proc and /sys are found; sandbox: layers in force.
+    """
+
+    def __init__(self, hardware_root: Path | str = "/") -> None:
+        self._root = Path(hardware_root).absolute()
         self.sandbox: tuple[str, ...] = ()
         self._child: _Child | None = None
         self._turn = asyncio.Lock()
@@ -124,7 +128,8 @@ class MeasuringWorker:
         if self._child is None:
             child = _Child(threads, libraries)
             self._child = child
-            opening = {"libraries": [(name, str(path.absolute())) for name, path in libraries]}
+            found = [(name, str(path.absolute())) for name, path in libraries]
+            opening = {"libraries": found, "hardware_root": str(self._root)}
             try:
                 self.sandbox = tuple((await child.ask(opening, _START_TIMEOUT_S))["sandbox"])
             except BaseException:

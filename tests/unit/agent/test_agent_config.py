@@ -61,3 +61,13 @@ def test_a_value_of_the_wrong_type_is_refused(tmp_path: Path, text: str, what: s
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         load_config(environment={}, file=tmp_path / "none.toml")
+
+
+def test_a_hardware_root_has_a_proc_and_a_sys(tmp_path: Path) -> None:
+    assert load_config(environment={}).hardware_root == Path("/")
+    with pytest.raises(ConfigError, match="no proc or no sys"):
+        load_config({"hardware_root": tmp_path}, environment={})
+    for name in ("proc", "sys"):
+        (tmp_path / name).mkdir()
+    found = load_config(environment={"TAILORBIRD_AGENT_HARDWARE_ROOT": str(tmp_path)})
+    assert found.hardware_root == tmp_path
