@@ -14,7 +14,7 @@ from tailorbird.compile.kernels import kernels_of as kernels_in
 from tailorbird.compile.litert.single_op import chain_candidate, single_op_candidate
 from tailorbird.db import Store
 from tailorbird.device import Device, Lease
-from tailorbird.errors import UsageError
+from tailorbird.errors import DeviceError, UsageError
 from tailorbird.flow.identity import latency_identity
 from tailorbird.flow.subnets import SubnetTimer, require_runtime
 from tailorbird.flow.transfer import transfer_latency
@@ -35,7 +35,7 @@ from tailorbird.profile import (
 )
 from tailorbird.profile.fusion import Pair, unfused
 from tailorbird.supernet import SuperNet
-from tailorbird.types import Config, Kernel, KernelSpec, TimingProtocol
+from tailorbird.types import Config, Kernel, KernelSpec, TimingProtocol, Verdict
 
 _KERNEL = TimingProtocol("kernel-brief", min_runs=20, min_seconds=0.02, max_seconds=1.0)
 
@@ -74,7 +74,7 @@ def profile_latency(
     calibrate on; held_out: further ones, never fitted, to judge it by; kernels_of: as kernels_of_net finds it.
 
     Raises:
-        DeviceError: the device has no LiteRT, the agent went away or refused to measure.
+        DeviceError: the device has no LiteRT, the agent went away or refused to measure, or nothing runs there.
     """
     require_runtime(device)
     timer = SubnetTimer(store, net, example, identity, note=note)
@@ -101,6 +101,8 @@ def profile_latency(
         fusions, probes_s = _fusions(store, device, table, probes, lease)
         measured = timer.measure(device, [*fitted, *others], lease=lease)
     usable = {config: measurement for config, measurement in measured.items() if measurement.ok}
+    _require_some(device, "kernel", len(table.times), list(table.failures.values()))
+    _require_some(device, "subnet", sum(c in usable for c in fitted), [measured[c].error for c in fitted])
     calibration = tuple(Sample(config, usable[config].cpu_median_us) for config in fitted if config in usable)
     judged = tuple(Sample(config, usable[config].cpu_median_us) for config in others if config in usable)
     cost = ProfileCost.of(
@@ -110,11 +112,23 @@ def profile_latency(
         operations=statistics.fmean(len(unfused(network)) for network in networks),
         listing_s=listing_s,
         probes_s=probes_s,
+        throttled_subnets=sum(measurement.verdict is Verdict.THROTTLED for measurement in usable.values()),
     )
     model = KernelSum(table, kernels_of, fusions=fusions, cost=cost).calibrated(calibration, judged)
     return LatencyProfile(
         model, kernels_of, calibration, judged, len(table.times), plan.reachable, len(table.failures), cost
     )
+
+
+def _require_some(device: Device, what: str, count: int, failures: Sequence[str]) -> None:
+    """Check that something ran. Raises DeviceError with the first of the failures when nothing did."""
+    if not count:
+        raise DeviceError(
+            f"no {what} runs on {device.name}",
+            why=f"{len(failures)} were tried; the first failed with: {next(filter(None, failures), 'no timings')}",
+            fix="see what is missing there: tailorbird doctor",
+            reason="NOT_MEASURED",
+        )
 
 
 def _operations(kernels: Sequence[Kernel]) -> list[KernelSpec]:
@@ -159,7 +173,7 @@ def latency_model(
     and not taken twice.
 
     Raises:
-        UsageError: no samples and no proxies; a proxy that is the device itself.
+        UsageError: no samples and no proxies; no kernels; a proxy that is the device itself.
         DeviceError: a device has no LiteRT, its agent went away or refused to measure.
     """
     from tailorbird.db import default_store
@@ -170,6 +184,10 @@ def latency_model(
             why="milliseconds are only known of devices that were measured",
             fix="measure at least one subnet (samples=10), or name proxies to order subnets by",
             reason="NO_SAMPLES",
+        )
+    if kernels < 1:
+        raise UsageError(
+            f"{kernels} kernels are none to sum", fix="measure at least one (kernels=120)", reason="NO_KERNELS"
         )
     timer = SubnetTimer(default_store(), net, net.example_inputs, latency_identity(net))
     if proxies:

@@ -13,7 +13,7 @@ from tailorbird.compile.capture import capture
 from tailorbird.compile.tvm.target import runtime_library
 from tailorbird.db import MeasurementKey, Store
 from tailorbird.device import Device, Lease
-from tailorbird.errors import DeviceError, DeviceUnreachableError
+from tailorbird.errors import DeviceError
 from tailorbird.flow.workspace import Note, silent
 from tailorbird.profile import profile_subnets
 from tailorbird.profile.history import subnet_histories, subnet_subject
@@ -82,27 +82,19 @@ class SubnetTimer:
 
         Raises DeviceError, LeaseError; DeviceUnreachableError when the device goes away: what it measured is kept.
         """
-        try:
-            return profile_subnets(
-                device,
-                self.identity,
-                list(dict.fromkeys(configs)),
-                self._builder(device),
-                store=self.store,
-                runtime=runtime_of(device),
-                protocol=replace(PROTOCOL, threads=self.threads),
-                runtime_library=_library(device),
-                lease=lease,
-                on_progress=lambda done, total: self.note(f"{done} of {total} subnets measured on {device.name}"),
-                refresh=refresh,
-            )
-        except DeviceUnreachableError as error:
-            raise DeviceUnreachableError(
-                error.what,
-                why=error.why,
-                fix=f"run the same again when {device.name} is back: what was measured until now is kept",
-                reason=error.reason,
-            ) from error
+        return profile_subnets(
+            device,
+            self.identity,
+            list(dict.fromkeys(configs)),
+            self._builder(device),
+            store=self.store,
+            runtime=runtime_of(device),
+            protocol=replace(PROTOCOL, threads=self.threads),
+            runtime_library=_library(device),
+            lease=lease,
+            on_progress=lambda done, total: self.note(f"{done} of {total} subnets measured on {device.name}"),
+            refresh=refresh,
+        )
 
     def measure_again(
         self, device: Device, configs: Iterable[Config], *, lease: Lease | None = None

@@ -19,7 +19,7 @@ class ProfileCost:
     kernels: distinct ones measured, of `reachable`; kernels_s: seconds of them; probes_s: of pairs of them, for fusion;
     listing_s: of finding out which kernels there are; subnets: whole ones measured, subnet_s: mean seconds of one;
     operations: in a subnet on average, rectifiers by themselves; entries: places in the network times the kernels at
-    each, equal or not, 0 when unknown.
+    each, equal or not, 0 when unknown; throttled: kernels and subnets whose times are of a throttled device.
     """
 
     kernels: int
@@ -31,6 +31,7 @@ class ProfileCost:
     subnet_s: float
     operations: float
     entries: int
+    throttled: int = 0
 
     @classmethod
     def of(
@@ -42,6 +43,7 @@ class ProfileCost:
         operations: float,
         listing_s: float,
         probes_s: float = 0.0,
+        throttled_subnets: int = 0,
     ) -> ProfileCost:
         """From what was planned and measured."""
         mean = sum(subnet_seconds) / len(subnet_seconds) if subnet_seconds else 0.0
@@ -55,6 +57,7 @@ class ProfileCost:
             mean,
             operations,
             plan.entries,
+            table.throttled + throttled_subnets,
         )
 
     @property
@@ -87,6 +90,8 @@ class ProfileCost:
     def words(self) -> str:
         """One line for people."""
         spent = f"{self.kernels} of {self.reachable} kernels and {self.subnets} subnets in {self.seconds:.1f} s"
+        if self.throttled:
+            spent += f", {self.throttled} of them on a throttled device: profile again when it has cooled"
         if not self.subnets:
             return spent
         return (

@@ -50,7 +50,7 @@ def subnet_histories(store: Store) -> tuple[SubnetHistory, ...]:
     for key, measurement in store.measurements.newest("subnet").items():
         model, config, built = _subject(key.subject)
         if not _usable(measurement):
-            throttled[model] = throttled.get(model, 0) + 1
+            throttled[model] = throttled.get(model, 0) + (measurement.verdict is Verdict.THROTTLED)
             continue
         times.setdefault(model, {}).setdefault(context_of(key, built), {})[config] = measurement.cpu_median_us
     found = [SubnetHistory(model, contexts, throttled.get(model, 0)) for model, contexts in times.items()]

@@ -1,7 +1,8 @@
 """Measuring what a plan names, through the agent, each thing once per device.
 
-What has arrived is stored at once: when the device drops out, running again goes on with what is missing. So it does
-with what was measured on a throttled device: it is kept as the best there is, and measured again when asked for.
+What has arrived is stored at once: when the device drops out, or this program does, running again goes on with what is
+missing. So it does with what was measured on a throttled device: it is kept as the best there is, and measured again
+when asked for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from tailorbird.db import MeasurementKey, Store
 from tailorbird.device import Device, Lease
+from tailorbird.errors import DeviceUnreachableError, LeaseError
 from tailorbird.profile.history import subnet_subject
 from tailorbird.profile.table import SECONDS, KernelTable, seconds_of
 from tailorbird.types import (
@@ -37,6 +39,8 @@ _BATCH = 32
 
 #: A contended core inflates the wall clock; the CPU time, which is what is used here, stays good.
 _USABLE = frozenset({Verdict.OK, Verdict.CONTENDED})
+#: How far from the truth the others may be; those that are not named are as good as each other.
+_HARM = {Verdict.NOISY: 1, Verdict.UNSTABLE: 1, Verdict.THROTTLED: 2}
 
 _Subject = TypeVar("_Subject", bound=Hashable)
 
@@ -71,12 +75,30 @@ class Profiler(Generic[_Subject]):
         on_progress: Progress | None = None,
         refresh: bool = False,
     ) -> dict[_Subject, Measurement]:
-        """Measurements of all items, stored ones first; a noisy one is measured a second time, the quieter one is kept.
+        """Measurements of all items, stored ones first; a flagged one is measured a second time, the better one kept.
 
         refresh: what is stored does not hold any more; measure everything anew.
         Failed candidates have an error instead of timings and are not stored: a later run tries them again. When the
         device drops out, what had arrived is in the store. Raises DeviceError, LeaseError.
         """
+        try:
+            return self._measure(items, lease, on_progress, refresh=refresh)
+        except DeviceUnreachableError as error:
+            raise DeviceUnreachableError(
+                error.what,
+                why=error.why,
+                fix=f"run the same again when {self.device.name} is back: what was measured until now is kept",
+                reason=error.reason,
+            ) from error
+        except LeaseError as error:
+            if error.reason == "LEASE_HELD":
+                raise
+            again = "run the same again: what was measured until now is kept"
+            raise LeaseError(error.what, why=error.why, fix=again, reason=error.reason) from error
+
+    def _measure(
+        self, items: Sequence[_Subject], lease: Lease | None, on_progress: Progress | None, *, refresh: bool
+    ) -> dict[_Subject, Measurement]:
         keys = {item: self._key(item) for item in dict.fromkeys(items)}
         stored = {} if refresh else self.store.measurements.find_all(keys.values())
         found = {item: stored[key] for item, key in keys.items() if key in stored}
@@ -101,18 +123,19 @@ class Profiler(Generic[_Subject]):
         self, batch: Sequence[_Subject], lease: Lease, keys: Mapping[_Subject, MeasurementKey]
     ) -> dict[_Subject, Measurement]:
         results: dict[_Subject, Measurement] = {}
-        try:
-            self._time(batch, lease, results)
-        finally:
-            self._remember(results, keys)
+
+        def take(item: _Subject, measurement: Measurement) -> None:
+            results[item] = measurement
+            self._remember({item: measurement}, keys)
+
+        def take_better(item: _Subject, measurement: Measurement) -> None:
+            if measurement.ok and _harm(measurement) < _harm(results[item]):
+                take(item, measurement)
+
+        self._time(batch, lease, take)
         again = [item for item in batch if results[item].ok and results[item].verdict not in _USABLE]
-        seconds: dict[_Subject, Measurement] = {}
-        try:
-            self._time(again, lease, seconds)
-        finally:
-            quieter = {i: m for i, m in seconds.items() if m.ok and _unrest(m) < _unrest(results[i])}
-            self._remember(quieter, keys)
-        return results | quieter
+        self._time(again, lease, take_better)
+        return results
 
     def _middle(
         self,
@@ -125,16 +148,19 @@ class Profiler(Generic[_Subject]):
         found = {item: [first[item]] for item in batch}
         open_ = [item for item in batch if first[item].ok]
         for number in range(1, self.rounds):
-            more: dict[_Subject, Measurement] = {}
-            self._time(open_ if number % 2 == 0 else open_[::-1], lease, more)
-            for item, result in more.items():
-                found[item] += [result] if result.ok else []
+            self._time(
+                open_ if number % 2 == 0 else open_[::-1],
+                lease,
+                lambda item, result: found[item].extend([result] if result.ok else []),
+            )
         middle = {item: _middle_of(rounds) for item, rounds in found.items()}
         self._remember(middle, keys)
         return middle
 
-    def _time(self, batch: Sequence[_Subject], lease: Lease, results: dict[_Subject, Measurement]) -> None:
-        """Build, upload and time a batch; results are filled in as they arrive, with what each of them took."""
+    def _time(
+        self, batch: Sequence[_Subject], lease: Lease, on_result: Callable[[_Subject, Measurement], None]
+    ) -> None:
+        """Build, upload and time a batch; each result is told as it arrives, with what it took."""
         if not batch:
             return
         latest = time.monotonic()
@@ -146,7 +172,7 @@ class Profiler(Generic[_Subject]):
             now = time.monotonic()
             spent = (SECONDS, f"{now - latest + build_s:.6f}")
             latest = now
-            results[batch[index]] = dataclasses.replace(measurement, environment=(*measurement.environment, spent))
+            on_result(batch[index], dataclasses.replace(measurement, environment=(*measurement.environment, spent)))
 
         latest = time.monotonic()
         self.device.measure(
@@ -183,8 +209,9 @@ def _middle_of(rounds: Sequence[Measurement]) -> Measurement:
     return dataclasses.replace(middle, environment=(*rest, (SECONDS, f"{sum(map(seconds_of, rounds)):.6f}")))
 
 
-def _unrest(measurement: Measurement) -> float:
-    return measurement.cpu_mad_us / measurement.cpu_median_us
+def _harm(measurement: Measurement) -> tuple[int, float]:
+    """Orders measurements of one item, the best first: a steady time on a throttled device is a wrong one."""
+    return _HARM.get(measurement.verdict, 0), measurement.cpu_mad_us / measurement.cpu_median_us
 
 
 def kernel_subject(spec: Kernel) -> str:

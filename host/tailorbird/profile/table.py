@@ -43,6 +43,11 @@ class KernelTable:
         """Microseconds of each kernel that was timed."""
         return {spec: time.cpu_us for spec, time in self.times.items()}
 
+    @property
+    def throttled(self) -> int:
+        """Kernels whose times were taken on a throttled device: how hot it was is part of them."""
+        return sum(time.verdict is Verdict.THROTTLED for time in self.times.values())
+
     @classmethod
     def of(cls, device: str, runtime: str, measured: Mapping[Kernel, Measurement]) -> KernelTable:
         """From measurements."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -82,6 +83,31 @@ def test_throttled_times_are_left_out_and_counted(capsys):
     found = run(capsys)
     assert found["throttled"] == len(ORDER)
     assert pairs(found)["a", "b"]["srcc"] == pytest.approx(1.0)
+
+
+def test_times_that_are_none_are_left_out_and_no_device_was_hot_for_it(capsys):
+    put("a", ORDER)
+    put("b", [math.nan, 0.0, *ORDER[2:]])
+    found = run(capsys)
+    assert found["throttled"] == 0
+    assert pairs(found)["a", "b"]["common"] == len(ORDER) - 2
+    assert pairs(found)["a", "b"]["srcc"] == pytest.approx(1.0)
+
+
+def test_a_device_that_takes_as_long_for_everything_serves_nobody_and_the_reason_is_told(capsys):
+    put("a", ORDER)
+    put("flat", [7.0] * len(ORDER))
+    found = run(capsys)
+    assert pairs(found)["a", "flat"]["srcc"] is None
+    served = {row["target"]: row for row in found["served"]}
+    assert served["a"]["proxy"] is None
+    assert served["a"]["unknown"] == ["flat: all common subnets take the same time"]
+
+
+def test_one_device_alone_has_no_proxy(capsys):
+    put("alone", ORDER)
+    assert main(["devices", "srcc"]) == 0
+    assert "no other device was measured" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_supernet_with_most_measurements_is_shown_unless_another_is_named(capsys):

@@ -15,7 +15,7 @@ from tailorbird.db import MeasurementKey, Store
 from tailorbird.device import Device, LocalAgent
 from tailorbird.errors import DeviceError
 from tailorbird.profile import KernelTable, profile_chains, profile_device, profile_kernels, profile_subnets
-from tailorbird.profile.run import _middle_of, kernel_subject
+from tailorbird.profile.run import _harm, _middle_of, kernel_subject
 from tailorbird.profile.table import SECONDS, seconds_of
 from tailorbird.types import KERNEL, Candidate, Config, KernelSpec, Measurement, Verdict
 
@@ -207,3 +207,35 @@ def test_figures_of_the_device_are_measured_once(device: Device, store: Store):
     assert [figure.name for figure in first] == ["stream-triad"]
     assert first[0].value > 0
     assert profile_device(device, store=store, names=["stream-triad"], protocol=BRIEF) == first
+
+
+def test_a_steady_time_on_a_throttled_device_is_worse_than_an_unsteady_one():
+    def times(verdict: Verdict, spread: float) -> Measurement:
+        return Measurement("k", (9.0,) * 3, (9.0, 9.0 - spread, 9.0 + spread), verdict)
+
+    best_first = [
+        times(Verdict.OK, 0.1),
+        times(Verdict.CONTENDED, 0.5),
+        times(Verdict.UNSTABLE, 0.1),
+        times(Verdict.NOISY, 0.9),
+        times(Verdict.THROTTLED, 0.0),
+    ]
+    assert sorted((best_first[place] for place in (4, 1, 3, 0, 2)), key=_harm) == best_first
+
+
+class Interrupted(Exception):
+    """Ctrl-C, say."""
+
+
+def test_what_had_arrived_when_this_program_was_stopped_is_stored(device: Device, store: Store):
+    class Stopped(Device):
+        def measure(self, *args, on_result=None, **options):
+            def take(index, measurement):
+                on_result(index, measurement)
+                raise Interrupted
+
+            return super().measure(*args, on_result=take, **options)
+
+    with Stopped.connect(device.address) as stopped, pytest.raises(Interrupted):
+        profile(stopped, store)
+    assert len(store.measurements.newest("kernel")) == 1
