@@ -8,6 +8,7 @@ no samples    the proxies tell the order of subnets; nothing tells milliseconds,
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ FeaturesOf = Callable[[Sequence[Config]], Array]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Microseconds: the prediction and its central 90 %."""
+    """Microseconds: the prediction and its central 90 %, NaN where that is unknown."""
 
     us: float
     low_us: float
@@ -166,6 +167,8 @@ class TransferredLatency:
         found = self.interval(config)
         if slo_us is not None and found.low_us <= slo_us <= found.high_us:
             return "its interval contains the deadline"
+        if math.isnan(found.width):
+            return "nothing tells how far subnets differ on this device"
         if found.width > WIDE:
             return f"its interval is {found.width:.0%} wide"
         if self._hull is None:

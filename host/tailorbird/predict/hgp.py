@@ -65,6 +65,10 @@ _NOISE_DEGREES, _LEAST_FOR_OUTLIERS, _REWEIGHTINGS = 3.0, 8, 2
 #: Below this many samples the loading on the proxies' trend cannot be told from the level: it is taken as their spread.
 _LEAST_FOR_LOADING = 4
 _LEAST_FOR_JACKKNIFE = 20
+#: Proxies whose times differ by less, as a share of each, tell nothing of how far architectures may differ.
+_LEAST_SPREAD = 0.01
+#: Then so many different architectures among the samples tell it at least.
+_LEAST_TO_TELL = 3
 #: A prediction in milliseconds is not below this share of the fastest sample.
 _FLOOR = 0.3
 _MISS = 0.1  # of the interval: 90 %
@@ -210,7 +214,7 @@ class HierarchicalGP:
         parts, domains, trend = seen.against(seen, gp), _Domain.both(samples), loading * seen.common
 
         def conditioned(excess: Array) -> _Mixture:
-            prior = _PRIOR_DEGREES * max(gp.spread, 0.01) ** 2
+            prior = _PRIOR_DEGREES * max(gp.spread, _LEAST_SPREAD) ** 2
             return _Mixture.of([m for cell in self.grid for m in _members(parts, cell, domains, trend, excess, prior)])
 
         excess = np.ones(len(samples))
@@ -232,7 +236,11 @@ class FittedHierarchicalGP:
     loading: float
 
     def predict(self, features: Array) -> Prediction:
-        """Median and central 90 % of the posterior, features (M, P) unscaled."""
+        """Median and central 90 % of the posterior, features (M, P) unscaled.
+
+        Without an interval where nothing tells how far architectures differ: the samples are of one or two, and the
+        proxies take the same time for all.
+        """
         asked = _View.of(self.gp, features)
         parts, own = asked.against(self.seen, self.gp), asked.variances(self.gp)
         count = len(self.seen.scaled)
@@ -251,6 +259,8 @@ class FittedHierarchicalGP:
             if careful:
                 change = solved * (member.coefficients / member.precisions())[:, None]
                 without += weight * member.domain.log_ms(value - change)
+        if self.gp.spread < _LEAST_SPREAD and len(np.unique(self.seen.scaled, axis=0)) < _LEAST_TO_TELL:
+            return Prediction.without_interval(np.exp(mean))
         deviation = np.sqrt(np.maximum(second - mean**2, 1e-12))
         reach = student.ppf(1 - _MISS / 2, max(count - 1, 2)) * deviation
         lo, hi = mean - reach, mean + reach

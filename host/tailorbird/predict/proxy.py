@@ -30,7 +30,8 @@ def fit_predict(
 
     proxy_X: (N, P); proxy_y_by_device: name to (N,) milliseconds; target_X_samples: (K, P) with target_y_samples: (K,);
     target_X_test: (M, P). Returns (ms, lo, hi), each (M,). Without samples ms is a score that orders architectures from
-    fast to slow and is no time at all; lo and hi are then NaN.
+    fast to slow and is no time at all; lo and hi are then NaN. So they are for samples of one or two architectures when
+    the proxies take the same time for all: nothing then tells how far others differ.
 
     Raises UsageError for input that cannot be used.
     """
@@ -74,9 +75,10 @@ def choose_samples(
     Raises UsageError for more samples than architectures.
     """
     table = ProxyTable.of(proxy_X, proxy_y_by_device)
-    if not 0 <= k <= len(table.features):
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 0 <= k <= len(table.features):
         raise UsageError(
-            f"{k} samples cannot be chosen from {len(table.features)} architectures.",
+            f"{k!r} samples cannot be chosen from {len(table.features)} architectures.",
+            why="each is measured once, and a whole number of them",
             fix="Ask for fewer, or list more architectures of the search space.",
             reason="BAD_SAMPLE_COUNT",
         )

@@ -66,6 +66,20 @@ class ProxyTable:
         features, and for proxies without any measurement.
         """
         matrix = feature_matrix(features, "the proxies' architectures")
+        if not isinstance(latency_ms_by_device, Mapping):
+            raise UsageError(
+                "The proxies have no names.",
+                why=f"their latencies came as {type(latency_ms_by_device).__name__}",
+                fix="Give a dict: the name of each device, and its latencies.",
+                reason="NO_PROXY",
+            )
+        if not matrix.shape[1]:
+            raise UsageError(
+                "The architectures have no features.",
+                why=f"shape {matrix.shape}",
+                fix="Compute at least one column: operation counts, one-hot choices, kernel sums.",
+                reason="BAD_FEATURES",
+            )
         if not len(matrix) or not latency_ms_by_device:
             raise UsageError(
                 "There is nothing to transfer from.",
@@ -97,7 +111,7 @@ class ProxyTable:
 
 def feature_matrix(features: Array, of_what: str, columns: int | None = None) -> Array:
     """Features as finite float64 (N, P). Raises UsageError."""
-    matrix = np.ascontiguousarray(features, dtype=np.float64)
+    matrix = np.ascontiguousarray(_numbers(features, f"The features of {of_what}", "BAD_FEATURES"))
     if matrix.size == 0 and columns is not None:
         return np.empty((0, columns))
     if matrix.ndim != 2 or (columns is not None and matrix.shape[1] != columns):
@@ -118,9 +132,25 @@ def feature_matrix(features: Array, of_what: str, columns: int | None = None) ->
     return matrix
 
 
+def _numbers(values: Array, what: str, reason: str) -> Array:
+    """As float64 of any shape. Raises UsageError for text, for complex numbers, and for rows of different lengths."""
+    try:
+        found = np.asarray(values)
+        kind = found.dtype.kind
+        words = kind not in "biufO" or (kind == "O" and any(isinstance(value, str) for value in found.flat))
+        why = f"they are {found.dtype.name}" if words else ""
+        numbers = None if words else found.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        numbers, why = None, str(error)
+    if numbers is None:
+        fix = "Give a numpy array of floats."
+        raise UsageError(f"{what} are not real numbers in rows of one length.", why=why, fix=fix, reason=reason)
+    return numbers
+
+
 def latencies(values_ms: Array, rows: int, of_what: str) -> Array:
     """Latencies as float64 (rows,), positive or NaN. Raises UsageError."""
-    column = np.asarray(values_ms, dtype=np.float64)
+    column = _numbers(values_ms, f"The latencies of {of_what}", "BAD_LATENCIES")
     if column.shape != (rows,):
         raise UsageError(
             f"The latencies of {of_what} do not fit its architectures.",

@@ -112,3 +112,10 @@ def test_one_proxy_with_gaps_is_enough():
     column[::2] = np.nan
     made = model(measured(*range(0, 60, 4)), {"d0": column})
     assert all(np.isfinite(made(config)) for config in CONFIGS[100:])
+
+
+def test_one_sample_beside_a_proxy_that_tells_nothing_is_never_enough():
+    made = model(measured(0), {"flat": np.full(100, 3.0)})
+    assert made(CONFIGS[120]) == pytest.approx(TARGET_US[0])
+    assert not made.settled
+    assert "how far" in made.doubt(CONFIGS[120], slo_us=float(TARGET_US[0]))

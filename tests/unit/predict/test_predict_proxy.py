@@ -195,6 +195,13 @@ BAD = {
     "a negative proxy": (lambda a: a.update(proxies={"p": np.full(200, -1.0)}), "not all positive"),
     "a proxy never measured": (lambda a: a.update(proxies={"p": np.full(200, np.nan)}), "No latency is known of 'p'"),
     "no proxies": (lambda a: a.update(proxies={}), "nothing to transfer from"),
+    "rows of different lengths": (lambda a: a.update(features=[[1.0, 2.0], [3.0]]), "rows of one length"),
+    "latencies in words": (lambda a: a.update(latency=["fast"] * 5), "not real numbers"),
+    "latencies in words among numbers": (lambda a: a.update(latency=np.array([1.0, "2", 3, 4, 5], object)), "not real"),
+    "complex latencies": (lambda a: a.update(latency=a["latency"] + 1j), "not real numbers"),
+    "latencies that are no dict": (lambda a: a.update(proxies=[np.ones(200)]), "have no names"),
+    "no features at all": (lambda a: a.update(features=np.empty((200, 0)), samples=np.empty((5, 0))), "no features"),
+    "another sample than latencies": (lambda a: a.update(latency=a["latency"][:4]), "do not fit"),
 }
 
 
@@ -216,7 +223,45 @@ def test_input_that_cannot_be_used_is_named(boards: Fleet, fault: str, function)
     assert raised.value.fix
 
 
-@pytest.mark.parametrize("count", [-1, 201])
-def test_more_samples_than_architectures_are_refused(boards: Fleet, count: int):
+@pytest.mark.parametrize("count", [-1, 201, 2.5, "5", True, None])
+def test_what_is_no_number_of_architectures_is_refused(boards: Fleet, count: int):
     with pytest.raises(UsageError, match="cannot be chosen"):
         chosen(boards, count)
+
+
+FLAT = np.full(200, 3.0)
+
+
+@pytest.mark.parametrize("rows", [[0], [0, 0, 0, 0, 0], [0, 1, 1, 0]])
+def test_two_architectures_and_proxies_that_tell_nothing_give_no_interval(boards: Fleet, rows: list[int]):
+    measured = boards.latency_ms[TARGET]
+    ms, lo, hi = proxy.fit_predict(
+        boards.features[POOL], {"flat": FLAT}, boards.features[rows], measured[rows], boards.features[TEST]
+    )
+    assert (ms > 0).all()
+    assert np.isnan(lo).all()
+    assert np.isnan(hi).all()
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_three_architectures_are_enough_for_an_honest_interval(boards: Fleet, count: int):
+    measured = boards.latency_ms[TARGET]
+    _, lo, hi = proxy.fit_predict(
+        boards.features[POOL], {"flat": FLAT}, boards.features[:count], measured[:count], boards.features[TEST]
+    )
+    assert np.mean((lo <= measured[TEST]) & (measured[TEST] <= hi)) > 0.8
+
+
+def test_samples_of_one_architecture_that_contradict_each_other_widen_the_interval(boards: Fleet):
+    measured = boards.latency_ms[TARGET]
+    rows = np.repeat(chosen(boards, 5), 2)
+    noise = np.tile([0.5, 2.0], 5)
+    ms, lo, hi = proxy.fit_predict(
+        boards.features[POOL],
+        boards.proxies(POOL, TARGET),
+        boards.features[rows],
+        noise * measured[rows],
+        boards.features[TEST],
+    )
+    assert np.median((hi - lo) / ms) > 0.5
+    assert np.mean((lo <= measured[TEST]) & (measured[TEST] <= hi)) > 0.8
