@@ -39,12 +39,18 @@ class Bench:
         *,
         interleaved: bool = False,
         seed: int = 0,
+        fresh_process: bool = False,
     ) -> AsyncIterator[tuple[int, Timings]]:
-        """Timings of each candidate, in order; a candidate that fails yields its error. interleaved: timed in turns.
+        """Timings of each candidate, in order; a candidate that fails yields its error. interleaved: timed in turns;
+        fresh_process: by a worker that has timed nothing before.
 
         Raises:
             LeaseError: LEASE_REQUIRED, LEASE_LOST (also when the lease ends meanwhile).
         """
+        if fresh_process:
+            async with self._turn:
+                await self._enter(token)
+                await self._worker.stop()
         work = (candidates, protocol, runtime_libraries, candidate_timeout_s)
         results = self._worker.measure_in_turns(*work, seed=seed) if interleaved else self._worker.measure(*work)
         async with aclosing(results):  # type: ignore[type-var]

@@ -124,6 +124,7 @@ class AgentService(api_grpc.AgentServiceServicer):
             libraries,
             min(timeout_s, MAX_CANDIDATE_S),
             interleaved=request.interleaved,
+            fresh_process=request.fresh_process,
             seed=request.seed,
         )
         async with aclosing(results):  # type: ignore[type-var]

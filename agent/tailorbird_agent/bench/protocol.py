@@ -22,8 +22,9 @@ SAMPLE_FLOOR_US = 100.0
 MAX_SAMPLES = 2000
 #: After so much wall time the device is looked at.
 BATCH_US = 500e3
-#: Wall time of one call's block in a round of several.
-BLOCK_US = 20e3
+#: Wall time of one call's block in a round of several. A busy device changes its speed within milliseconds, with what
+#: runs on the other core or hardware thread: blocks must be shorter for neighbours to have seen the same.
+BLOCK_US = 2e3
 
 _SETTLED = 0.02
 _WARM_UP_MIN_RUNS = 3

@@ -21,7 +21,7 @@ from tailorbird.device.compare import Comparison, compare
 from tailorbird.device.context import context_of
 from tailorbird.device.lease import Lease, LeaseBook, OnWait
 from tailorbird.device.measure import OnResult, measure, timeout_s_of
-from tailorbird.device.rounds import LEAST, MOST, PRECISION, Rounds, measure_rounds
+from tailorbird.device.rounds import LEAST, MOST, PRECISION, Rounds, in_groups, measure_rounds
 from tailorbird.device.transport import Transport
 from tailorbird.errors import DeviceError, DeviceUnreachableError
 from tailorbird.types import (
@@ -182,12 +182,14 @@ class Device:
         candidate_timeout_s: float | None = None,
         on_result: OnResult | None = None,
         interleaved: int | None = None,
+        fresh_process: bool = False,
     ) -> list[Measurement]:
         """Time modules in order, under the given lease or one of its own; failures of candidates are values.
 
         runtime_library: libtvm_runtime.so for the device's triple, needed by TVM modules; candidate_timeout_s: by
         default what the protocol may need; on_result: called with (index, measurement) as they come; interleaved: time
-        them (2 to 8) in turns, in an order drawn from this seed: one that fails fails them all.
+        them (2 to 8) in turns, in an order drawn from this seed: one that fails fails them all; fresh_process: in a
+        process that has timed nothing before, whose memory lies elsewhere.
         """
         if lease is None:
             with self.lease() as own:
@@ -199,6 +201,7 @@ class Device:
                     candidate_timeout_s=candidate_timeout_s,
                     on_result=on_result,
                     interleaved=interleaved,
+                    fresh_process=fresh_process,
                 )
         return measure(
             self._transport,
@@ -209,6 +212,7 @@ class Device:
             candidate_timeout_s=candidate_timeout_s,
             on_result=on_result,
             interleaved=interleaved,
+            fresh_process=fresh_process,
         )
 
     def measure_rounds(
@@ -229,9 +233,17 @@ class Device:
         """
         with nullcontext(lease) if lease is not None else self.lease() as held:
 
-            def once(some: Sequence[Candidate]) -> list[Measurement]:
-                return self.measure(some, protocol, runtime_library=runtime_library, lease=held)
+            def together(some: Sequence[Candidate], order: int) -> list[Measurement]:
+                return self.measure(
+                    some,
+                    protocol,
+                    runtime_library=runtime_library,
+                    lease=held,
+                    interleaved=order if len(some) > 1 else None,
+                    fresh_process=True,
+                )
 
+            once = in_groups(together, seed)
             return measure_rounds(once, candidates, least=least, most=most, precision=precision, seed=seed)
 
     def compare(

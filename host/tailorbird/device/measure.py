@@ -36,13 +36,14 @@ def measure(
     candidate_timeout_s: float | None = None,
     on_result: OnResult | None = None,
     interleaved: int | None = None,
+    fresh_process: bool = False,
 ) -> list[Measurement]:
     """Time modules on the device in the order given; a candidate that fails has its error as its measurement.
 
     The modules live on the device as long as the lease, the runtime library (libtvm_runtime.so) until it is unused.
     candidate_timeout_s: for one candidate in all, by default what the protocol may need; on_result gets every
     measurement as it comes, so that a device that goes away costs the rest alone; interleaved: time the (2 to 8)
-    candidates in turns, in an order drawn from this seed.
+    candidates in turns, in an order drawn from this seed; fresh_process: each request's in a process of their own.
     Raises DeviceError, LeaseError when the lease was lost, DeviceUnreachableError.
     """
     libraries: list[RuntimeBlob] = []
@@ -50,9 +51,8 @@ def measure(
         sha256 = sha256_of(runtime_library)
         upload(transport, {sha256: runtime_library})
         libraries.append(RuntimeBlob("tvm", "", BlobRef(sha256, runtime_library.stat().st_size)))
-    batch = _Batch(
-        transport, lease, protocol, libraries, candidate_timeout_s or timeout_s_of(protocol), on_result, interleaved
-    )
+    timeout_s = candidate_timeout_s or timeout_s_of(protocol)
+    batch = _Batch(transport, lease, protocol, libraries, timeout_s, on_result, interleaved, fresh_process)
     results: list[Measurement] = []
     for start in range(0, len(candidates), _BATCH):
         results += batch.measure(candidates[start : start + _BATCH], start)
@@ -70,6 +70,7 @@ class _Batch:
     candidate_timeout_s: float
     on_result: OnResult | None
     interleaved: int | None
+    fresh_process: bool
 
     def measure(self, candidates: Sequence[Candidate], first: int) -> list[Measurement]:
         """Upload the modules and time them. `first` is the number of the first among all."""
@@ -98,6 +99,7 @@ class _Batch:
             candidate_timeout=wire.duration(self.candidate_timeout_s),
             interleaved=self.interleaved is not None,
             seed=self.interleaved or 0,
+            fresh_process=self.fresh_process,
         )
         what = f"cannot measure {len(candidates)} module(s) on the device"
         # Each candidate may use its timeout and then cost a worker's restart.

@@ -1,14 +1,20 @@
-"""A time that can be had again: rounds spread over time, the module loaded anew in each.
+"""A time that can be had again: rounds spread over time, each in a process of its own.
 
 Within a run the samples of a kernel agree to a percent while medians of two runs lie several apart, and more samples of
-the same run do not help: a machine changes its speed from minute to minute, and for as long as a module is loaded it
-lies in the memory it was given, whose pages share sets of the caches or do not. So all modules are timed in turn, in an
-order drawn anew, again and again, until the interval of each one's median over rounds is narrow. What disturbed one
-round, or one place in memory, is then one value of many.
+the same run do not help. Three things change meanwhile, and a round must see as much of each as it can:
+
+    milliseconds   what runs on the other core or hardware thread makes the same code up to 1.7 times as slow. So up to
+                   eight modules are timed in turns of 2 ms, and the samples of each are spread over the time of all:
+                   that halves the deviation from round to round at the same cost.
+    minutes        the machine's speed. So there are many rounds, in an order drawn anew, until the interval of each
+                   one's median is narrow.
+    processes      where code and data lie: pages share sets of the caches or do not. That stays as it is for as long as
+                   a process lives, 2 to 6 % for some kernels, however often they are loaded. So each round has its own.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import statistics
@@ -23,8 +29,13 @@ LEAST, MOST = 11, 31
 PRECISION = 0.012
 _CONFIDENCE = 0.9
 
+#: Modules timed in turns at most; an agent takes no more.
+TOGETHER = 8
+
 #: Times modules once, in the order given.
 MeasureOnce = Callable[[Sequence[Candidate]], Sequence[Measurement]]
+#: Times up to TOGETHER modules in turns, in orders drawn from a seed; one that fails fails all.
+MeasureTogether = Callable[[Sequence[Candidate], int], Sequence[Measurement]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +107,24 @@ def measure_rounds(
         if not open_:
             break
     return [Rounds(candidate.label, tuple(found)) for candidate, found in zip(candidates, taken, strict=True)]
+
+
+def in_groups(measure: MeasureTogether, seed: int = 0) -> MeasureOnce:
+    """Times modules in groups as they come; when one fails, those it failed with are timed by themselves."""
+    orders = itertools.count(seed)
+
+    def once(some: Sequence[Candidate]) -> list[Measurement]:
+        found: list[Measurement] = []
+        count = -(-len(some) // TOGETHER)
+        for number in range(count):
+            group = some[number * len(some) // count : (number + 1) * len(some) // count]
+            timed = measure(group, next(orders))
+            if len(group) > 1 and not all(measurement.ok for measurement in timed):
+                timed = [measurement for alone in group for measurement in measure([alone], next(orders))]
+            found += timed
+        return found
+
+    return once
 
 
 def _goes_on(found: Rounds, least: int, precision: float) -> bool:

@@ -203,7 +203,7 @@ class RunBenchmarkResponse(_message.Message):
     def __init__(self, figures: _Optional[_Iterable[_Union[BenchmarkFigure, _Mapping]]] = ...) -> None: ...
 
 class MeasureModulesRequest(_message.Message):
-    __slots__ = ("fencing_token", "candidates", "protocol", "runtime_blobs", "candidate_timeout", "interleaved", "seed")
+    __slots__ = ("fencing_token", "candidates", "protocol", "runtime_blobs", "candidate_timeout", "interleaved", "seed", "fresh_process")
     FENCING_TOKEN_FIELD_NUMBER: _ClassVar[int]
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
@@ -211,6 +211,7 @@ class MeasureModulesRequest(_message.Message):
     CANDIDATE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     INTERLEAVED_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    FRESH_PROCESS_FIELD_NUMBER: _ClassVar[int]
     fencing_token: int
     candidates: _containers.RepeatedCompositeFieldContainer[_measurement_pb2.Candidate]
     protocol: _measurement_pb2.TimingProtocol
@@ -218,7 +219,8 @@ class MeasureModulesRequest(_message.Message):
     candidate_timeout: _duration_pb2.Duration
     interleaved: bool
     seed: int
-    def __init__(self, fencing_token: _Optional[int] = ..., candidates: _Optional[_Iterable[_Union[_measurement_pb2.Candidate, _Mapping]]] = ..., protocol: _Optional[_Union[_measurement_pb2.TimingProtocol, _Mapping]] = ..., runtime_blobs: _Optional[_Iterable[_Union[_bundle_pb2.RuntimeBlob, _Mapping]]] = ..., candidate_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., interleaved: bool = ..., seed: _Optional[int] = ...) -> None: ...
+    fresh_process: bool
+    def __init__(self, fencing_token: _Optional[int] = ..., candidates: _Optional[_Iterable[_Union[_measurement_pb2.Candidate, _Mapping]]] = ..., protocol: _Optional[_Union[_measurement_pb2.TimingProtocol, _Mapping]] = ..., runtime_blobs: _Optional[_Iterable[_Union[_bundle_pb2.RuntimeBlob, _Mapping]]] = ..., candidate_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., interleaved: bool = ..., seed: _Optional[int] = ..., fresh_process: bool = ...) -> None: ...
 
 class MeasureModulesResponse(_message.Message):
     __slots__ = ("index", "measurement")
