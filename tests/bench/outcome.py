@@ -81,11 +81,13 @@ def quantile(samples: list[float], q: float) -> float:
     return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """The options every benchmark has."""
+def arguments(description: str, *, work: bool = False) -> argparse.Namespace:
+    """The options every benchmark has; work: and a folder for what need not be measured twice."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--suite", choices=("quick", "full"), default="full")
     parser.add_argument("--json", type=Path, default=None, help="write the object here as well as to stdout")
+    if work:
+        parser.add_argument("--work", type=Path, default=None, metavar="DIR", help="keep what was measured here")
     return parser.parse_args()
 
 

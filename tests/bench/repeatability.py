@@ -1,13 +1,19 @@
-"""Whether a measurement can be had twice: python -m tests.bench.repeatability [--suite quick|full] [--json FILE].
+"""Whether a measurement can be had twice.
 
-The same kernels are measured in separate runs, each with an agent and a measuring worker of its own, while the
-benchmark keeps every core busy; then once under stress-ng. The load ends by itself. A run is what Device.measure_rounds
-does; what each round by itself would have told is reported beside it.
+    python -m tests.bench.repeatability [--suite quick|full] [--work DIR] [--json FILE]
+
+The same kernels are measured in separate runs, each with an agent of its own, while the benchmark keeps every core
+busy; then once under stress-ng. The load ends by itself. A run is what Device.measure_rounds does; what each round by
+itself would have told is reported beside it. On a machine that does nothing else the full suite takes at most about
+ten minutes. A run that has ended is kept in DIR and not repeated; one that was cut short is, from its beginning, for
+half of it would be of another agent.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
 import math
 import os
 import shutil
@@ -67,22 +73,21 @@ KERNELS = (
 
 def main() -> None:
     """Measure and print the object."""
-    options = arguments(__doc__ or "")
+    options = arguments(__doc__ or "", work=True)
     full = options.suite == "full"
     outcome = Outcome("tailorbird.bench.repeatability/1", options.suite)
     candidates = [single_op_candidate(spec) for spec in (KERNELS if full else KERNELS[:8])]
-    _repeat(outcome, candidates, runs=4 if full else 2)
+    _repeat(outcome, candidates, runs=4 if full else 2, work=options.work)
     _stress(outcome, candidates)
     publish(outcome, options.json)
 
 
-def _repeat(outcome: Outcome, candidates: Sequence[Candidate], *, runs: int) -> None:
+def _repeat(outcome: Outcome, candidates: Sequence[Candidate], *, runs: int, work: Path | None) -> None:
     """Every pair of runs, every kernel."""
     outcome.target(REPEATS, f"LiteRT kernels of two networks, mode {KERNEL.mode}, one thread, a busy process per core")
     found: list[list[Rounds]] = []
     for number in range(runs):
-        with _busy(), _agent() as device:
-            found.append(_checked(device.measure_rounds(candidates, seed=number)))
+        found.append(_run(candidates, number, None if work is None else work / f"{outcome.suite}-{number}.json"))
     for index, candidate in enumerate(candidates):
         measured = [run[index] for run in found]
         outcome.rows.append(_row(candidate, measured))
@@ -107,6 +112,33 @@ def _repeat(outcome: Outcome, candidates: Sequence[Candidate], *, runs: int) -> 
         "verdicts": _verdicts(m for run in found for measured in run for m in measured.rounds),
     }
     outcome.judge(REPEATS, met=plain.get("worst", math.inf) <= _LIMIT)
+
+
+def _run(candidates: Sequence[Candidate], number: int, kept: Path | None) -> list[Rounds]:
+    """A run, from the file it was kept in if there is one for these kernels."""
+    labels = [candidate.label for candidate in candidates]
+    if kept is not None and kept.exists():
+        found = [_rounds(fields) for fields in json.loads(kept.read_text(encoding="utf-8"))]
+        if [rounds.label for rounds in found] == labels:
+            return found
+    with _busy(), _agent() as device:
+        found = _checked(device.measure_rounds(candidates, seed=number))
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_suffix(".part")
+        partial.write_text(json.dumps([dataclasses.asdict(rounds) for rounds in found]), encoding="utf-8")
+        partial.replace(kept)
+    return found
+
+
+def _rounds(fields: dict[str, Any]) -> Rounds:
+    return Rounds(fields["label"], tuple(map(_measurement, fields["rounds"])))
+
+
+def _measurement(fields: dict[str, Any]) -> Measurement:
+    tuples = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+    environment = tuple((name, value) for name, value in fields["environment"])
+    return Measurement(**fields | tuples | {"verdict": Verdict(fields["verdict"]), "environment": environment})
 
 
 #: argv: seconds. Hashes a working set of its own until then, or until its parent is gone.

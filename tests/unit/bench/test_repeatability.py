@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 
-from tailorbird.types import Measurement
+from tailorbird.device import Rounds
+from tailorbird.types import Candidate, Measurement, ModuleKind, Verdict
 from tests.bench import repeatability
 from tests.bench.outcome import Outcome
 
@@ -36,3 +38,18 @@ def test_without_stress_ng_the_target_is_not_met_and_the_reason_is_told(monkeypa
     document = json.loads(outcome.to_json())
     assert document["met"] == {repeatability.FLAGGED: False}
     assert "not installed" in document["figures"]["stress-ng"]["unmeasured"]
+
+
+def test_a_run_that_has_ended_is_read_and_one_of_other_kernels_is_not(tmp_path, monkeypatch) -> None:
+    def measured(*_: object) -> None:
+        raise LookupError("measured anew")
+
+    flagged = dataclasses.replace(run(100.0), verdict=Verdict.NOISY, environment=(("verdicts", "noisy contended"),))
+    kept = tmp_path / "quick-0.json"
+    rounds = [Rounds("kernel", (run(100.0), flagged))]
+    kept.write_text(json.dumps([dataclasses.asdict(each) for each in rounds]))
+    monkeypatch.setattr(repeatability, "_busy", measured)
+    kernel = Candidate(ModuleKind.LITERT_MODEL, b"", (), "kernel")
+    assert repeatability._run([kernel], 0, kept) == rounds
+    with pytest.raises(LookupError):
+        repeatability._run([dataclasses.replace(kernel, label="another")], 0, kept)
