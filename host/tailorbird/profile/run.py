@@ -53,8 +53,8 @@ class Profiler(Generic[_Subject]):
     """Measures kernels or subnets on one device with one runtime, and remembers them in the store.
 
     kind: "kernel" or "subnet"; build: compiles one for the device; subject: canonical text that identifies it; rounds:
-    how often each is measured, of which the middle one counts: a module keeps its place in memory, and a busy machine
-    its speed, for as long as one measurement takes.
+    how often each is measured, in a process of its own every time, of which the middle one counts: a process keeps its
+    place in memory, and a busy machine its speed, for as long as one measurement takes.
     """
 
     device: Device
@@ -152,13 +152,19 @@ class Profiler(Generic[_Subject]):
                 open_ if number % 2 == 0 else open_[::-1],
                 lease,
                 lambda item, result: found[item].extend([result] if result.ok else []),
+                fresh_process=True,
             )
         middle = {item: _middle_of(rounds) for item, rounds in found.items()}
         self._remember(middle, keys)
         return middle
 
     def _time(
-        self, batch: Sequence[_Subject], lease: Lease, on_result: Callable[[_Subject, Measurement], None]
+        self,
+        batch: Sequence[_Subject],
+        lease: Lease,
+        on_result: Callable[[_Subject, Measurement], None],
+        *,
+        fresh_process: bool = False,
     ) -> None:
         """Build, upload and time a batch; each result is told as it arrives, with what it took."""
         if not batch:
@@ -176,7 +182,12 @@ class Profiler(Generic[_Subject]):
 
         latest = time.monotonic()
         self.device.measure(
-            candidates, self.protocol, runtime_library=self.runtime_library, lease=lease, on_result=take
+            candidates,
+            self.protocol,
+            runtime_library=self.runtime_library,
+            lease=lease,
+            on_result=take,
+            fresh_process=fresh_process,
         )
 
     def _remember(self, results: Mapping[_Subject, Measurement], keys: Mapping[_Subject, MeasurementKey]) -> None:
