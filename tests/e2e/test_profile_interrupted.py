@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from pathlib import Path
 import pytest
 
 import tailorbird as tb
+from tailorbird.compile.litert.single_op import single_op_candidate
 from tailorbird.db import default_store
 from tailorbird.device import Device, LocalAgent
-from tailorbird.errors import DeviceUnreachableError
-from tailorbird.types import Verdict
+from tailorbird.errors import DeviceError, DeviceUnreachableError, UsageError
+from tailorbird.flow.subnets import SubnetTimer
+from tailorbird.types import Candidate, Verdict
 from tests.e2e.profiling_rig import rows, supernet, when
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -79,6 +82,10 @@ def test_a_device_that_drops_out_in_the_middle_goes_on_where_it_was(tmp_path, da
     assert again.table == model.table
 
 
+def broken(candidate: Candidate) -> Candidate:
+    return dataclasses.replace(candidate, module=candidate.module[: len(candidate.module) // 2])
+
+
 class Board:
     """The files of a board whose processor can be made hot; everything else is this machine's."""
 
@@ -140,6 +147,31 @@ def test_a_device_that_stays_throttled_is_told_of_and_measured_again_when_it_has
     assert again.cost.throttled == 0
     anew = {row.subject for row in rows(database)[len(before) :] if row.kind == "kernel"}
     assert len(anew) == model.table.throttled
+
+
+@pytest.mark.parametrize("what", ["kernel", "subnet"])
+def test_a_device_on_which_nothing_runs_is_told_of(board, hot, database, net, monkeypatch, what) -> None:
+    if what == "kernel":
+        monkeypatch.setattr(
+            "tailorbird.flow.latency.single_op_candidate", lambda spec: broken(single_op_candidate(spec))
+        )
+    else:
+        build = SubnetTimer._builder
+        monkeypatch.setattr(SubnetTimer, "_builder", lambda self, device: lambda c: broken(build(self, device)(c)))
+    with pytest.raises(DeviceError, match=f"no {what} runs on hot") as told:
+        profile(net, hot)
+    assert "the first failed with: ModuleInvalidError" in told.value.why
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"samples": 0}, "0 samples tell nothing"), ({"samples": -3}, "-3 samples"), ({"kernels": 0}, "0 kernels")],
+)
+def test_nothing_to_measure_is_refused_before_anything_is(hot, database, net, options, words) -> None:
+    with pytest.raises(UsageError, match=words) as refused:
+        tb.latency_model(net, hot, **options)
+    assert refused.value.fix
+    assert rows(database) == []
 
 
 def test_setting_the_clock_back_and_forth_harms_no_measurement(tmp_path, database, net, monkeypatch, capsys) -> None:
