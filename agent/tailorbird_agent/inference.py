@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import sys
 from array import array
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from tailorbird_agent import __version__
@@ -106,7 +106,7 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
         runner = self._models.get(request.model_name)
         serving = await self._serving(runner, context)
         manifest = serving.manifest
-        regions = _Local(self._regions, context)
+        regions = _Local(self._regions, context.peer)
         tensors = _tensors(request, manifest.inputs, regions)
         chosen = _chosen(request, manifest.outputs, regions)
         slo_us, limit_us = _microseconds(request, "slo_us"), _microseconds(request, "timeout", zero_is_none=True)
@@ -233,14 +233,16 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
     async def SystemSharedMemoryRegister(
         self, request: oip.SystemSharedMemoryRegisterRequest, context: Context
     ) -> oip.SystemSharedMemoryRegisterResponse:
-        _Local(self._regions, context).regions.register(request.name, request.key, request.offset, request.byte_size)
+        _Local(self._regions, context.peer).regions.register(
+            request.name, request.key, request.offset, request.byte_size
+        )
         return oip.SystemSharedMemoryRegisterResponse()
 
     async def SystemSharedMemoryStatus(
         self, request: oip.SystemSharedMemoryStatusRequest, context: Context
     ) -> oip.SystemSharedMemoryStatusResponse:
         response = oip.SystemSharedMemoryStatusResponse()
-        for name, region in _Local(self._regions, context).regions.registered(request.name).items():
+        for name, region in _Local(self._regions, context.peer).regions.registered(request.name).items():
             status = response.regions[name]
             status.name, status.key = name, region.key
             status.offset, status.byte_size = region.offset_bytes, region.size_bytes
@@ -249,7 +251,7 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
     async def SystemSharedMemoryUnregister(
         self, request: oip.SystemSharedMemoryUnregisterRequest, context: Context
     ) -> oip.SystemSharedMemoryUnregisterResponse:
-        _Local(self._regions, context).regions.unregister(request.name)
+        _Local(self._regions, context.peer).regions.unregister(request.name)
         return oip.SystemSharedMemoryUnregisterResponse()
 
     async def _serving(self, runner: ModelRunner, context: Context) -> Serving:
@@ -281,19 +283,19 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
 
 
 class _Local:
-    """The regions, for a caller on the Unix socket."""
+    """The regions, for a caller on the Unix socket; peer names it as gRPC does."""
 
-    __slots__ = ("_context", "_regions")
+    __slots__ = ("_peer", "_regions")
 
-    def __init__(self, regions: Regions, context: Context) -> None:
+    def __init__(self, regions: Regions, peer: Callable[[], str]) -> None:
         self._regions = regions
-        self._context = context
+        self._peer = peer
 
     @property
     def regions(self) -> Regions:
         """Them. Raises RequestError REGION_REMOTE for any other caller."""
-        if not self._context.peer().startswith("unix:"):
-            raise RequestError("REGION_REMOTE", f"This connection comes from {self._context.peer()[:64]}.")
+        if not (peer := self._peer()).startswith("unix:"):
+            raise RequestError("REGION_REMOTE", f"This connection comes from {peer[:64]}.")
         return self._regions
 
     def span(self, parameters: Mapping[str, oip.InferParameter], tensor: str) -> Span | None:
@@ -344,14 +346,14 @@ def _pinned(serving: Serving, version: str) -> str | None:
     return rung
 
 
-def _tensors(request: oip.ModelInferRequest, specs: Sequence[TensorSpec], local: _Local | None = None) -> list[Tensor]:
+def _tensors(request: oip.ModelInferRequest, specs: Sequence[TensorSpec], local: _Local) -> list[Tensor]:
     """The request's tensors as raw bytes, or where those lie, in the order of the signature.
 
     Raises:
         RequestError: INPUT_INVALID, with what was expected; what `_Local.span` raises.
     """
     raw = request.raw_input_contents
-    spans = [local.span(tensor.parameters, tensor.name) if local else None for tensor in request.inputs]
+    spans = [local.span(tensor.parameters, tensor.name) for tensor in request.inputs]
     carried = [index for index, span in enumerate(spans) if span is None]
     if raw and len(raw) != len(carried):
         raise RequestError("INPUT_INVALID", f"{len(carried)} inputs come with {len(raw)} raw contents.")

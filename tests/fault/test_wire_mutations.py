@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import resource
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from google.protobuf.message import DecodeError
 from tailorbird_agent import inference, wire
 from tailorbird_agent.deploy.manifest import validate
 from tailorbird_agent.errors import CATALOGUE, AgentError
+from tailorbird_agent.regions import Audience, Regions
 from tailorbird_agent.worker.plan import TensorSpec
 from tailorbird_api.agent.v1 import agent_service_pb2 as api
 from tailorbird_api.inference import open_inference_pb2 as oip
@@ -38,8 +40,8 @@ def read_manifest(data: bytes) -> None:
 
 def read_inference(data: bytes) -> None:
     request = oip.ModelInferRequest.FromString(data)
-    inference._tensors(request, INPUTS)
-    inference._chosen(request, OUTPUTS)
+    inference._tensors(request, INPUTS, LOCAL)
+    inference._chosen(request, OUTPUTS, LOCAL)
     inference._microseconds(request, "slo_us")
     inference._microseconds(request, "timeout", zero_is_none=True)
 
@@ -59,6 +61,29 @@ def read_lease(data: bytes) -> None:
     request = api.AcquireLeaseRequest.FromString(data)
     wire.seconds_of(request, "duration")
     wire.seconds_of(request, "wait")
+
+
+def shared() -> inference._Local:
+    """A caller on the Unix socket with a region; parsers look it up and do not open it."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "tensors").write_bytes(bytes(4096))
+        regions = Regions(Audience(os.geteuid(), None), Path(folder))
+        regions.register("region", "tensors", 0, 4096)
+    return inference._Local(regions, lambda: "unix:")
+
+
+LOCAL = shared()
+
+
+def valid_shared_inference() -> bytes:
+    request = infer_request(X)
+    del request.raw_input_contents[:]
+    request.outputs.add(name="y")
+    for parameters, size_bytes in ((request.inputs[0].parameters, 64), (request.outputs[0].parameters, 16)):
+        parameters["shared_memory_region"].string_param = "region"
+        parameters["shared_memory_byte_size"].int64_param = size_bytes
+        parameters["shared_memory_offset"].int64_param = 128
+    return request.SerializeToString()
 
 
 def valid_inference() -> bytes:
@@ -95,6 +120,7 @@ def valid_lease() -> bytes:
 PARSERS: dict[str, tuple[Callable[[bytes], None], bytes]] = {
     "manifest": (read_manifest, SERVING.manifest),
     "inference": (read_inference, valid_inference()),
+    "shared inference": (read_inference, valid_shared_inference()),
     "measurement": (read_measurement, valid_measurement()),
     "chunk": (read_chunk, valid_chunk()),
     "lease": (read_lease, valid_lease()),
