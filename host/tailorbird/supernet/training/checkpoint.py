@@ -31,9 +31,11 @@ _LENGTH = ("epochs", "steps", "budget_s")
 
 
 class Checkpoint:
-    """The file of a run."""
+    """The file of a run. Raises: UsageError for what is no path."""
 
     def __init__(self, path: str | Path) -> None:
+        if not isinstance(path, str | Path):
+            raise UsageError(f"the checkpoint is {path!r}", fix="pass the path of a file")
         self.path = Path(path)
 
     def check(self, *, resume: bool) -> None:

@@ -136,10 +136,10 @@ def fit(
     """
     if epochs is None and steps is None and budget is None:
         epochs = 1
-    given = teacher if isinstance(teacher, nn.Module) else None
-    word = "given" if isinstance(teacher, nn.Module) else teacher
-    if word == "given" and given is None:
-        raise UsageError("no teacher is given", fix="pass the network itself: teacher=module")
+    given, word = _teacher(teacher)
+    for name, function in (("on_progress", on_progress), ("clock", clock)):
+        if not callable(function) and (function is not None or name == "clock"):
+            raise UsageError(f"{name} is {function!r}", fix="pass a function, or leave it out")
     recipe = _recipe(epochs=epochs, steps=steps, budget_s=_seconds(budget), teacher=word, **settings)
     goal = Task.of(task, loss, metric, distance)
     if recipe.distillation == "alpha" and goal.name in {"regression", "multilabel"}:
@@ -197,6 +197,17 @@ def fit(
         resumed_at=resumed_at,
         missed=saver.failures if saver else 0,
     )
+
+
+def _teacher(teacher: str | nn.Module) -> tuple[nn.Module | None, str]:
+    """A network to learn from, if one was passed, and the recipe's word for it. Raises: UsageError."""
+    if isinstance(teacher, nn.Module):
+        return teacher, "given"
+    if not isinstance(teacher, str):
+        raise UsageError(f"a teacher cannot be {teacher!r}", fix="pass 'frozen', 'in-place', or a torch.nn.Module")
+    if teacher == "given":
+        raise UsageError("no teacher is given", fix="pass the network itself: teacher=module")
+    return None, teacher
 
 
 def _train(run: Run, saver: Saver | None, signals: Signals, on_progress: OnProgress | None) -> str:

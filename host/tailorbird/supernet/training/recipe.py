@@ -20,6 +20,8 @@ _WORDS = {
 }
 
 _SEEDS = 2**63
+#: May be None: no limit, or as the optimiser has it.
+_OPEN = frozenset({"epochs", "steps", "budget_s", "lr"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +86,28 @@ class Recipe:
             raise UsageError("epochs and steps exclude each other", fix="pass one of them")
         for name, least in (("epochs", 1), ("steps", 1), ("n_random", 0), ("full_every", 1)):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and value >= least):
+            left_out = value is None and name in _OPEN
+            if not left_out and not (_is_number(value, int) and value >= least):
                 raise UsageError(f"{name} is {value!r}", fix=f"pass a whole number of at least {least}")
         for name in ("budget_s", "lr", "clip"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and value > 0 and math.isfinite(value)):
+            left_out = value is None and name in _OPEN
+            if not left_out and not (_is_number(value) and value > 0 and math.isfinite(value)):
                 raise UsageError(f"{name.removesuffix('_s')} is {value!r}", fix="pass a positive number")
         for name, most in (("hard", 1), ("soft", 1), ("warm_up", 0.5), ("ema", 0.99999), ("max_drop", 1)):
-            if not 0 <= getattr(self, name) <= most:
-                raise UsageError(f"{name} is {getattr(self, name)}", fix=f"pass a number from 0 to {most}")
+            value = getattr(self, name)
+            if not (_is_number(value) and 0 <= value <= most):
+                raise UsageError(f"{name} is {value!r}", fix=f"pass a number from 0 to {most}")
         if self.full == "kept" and (self.teacher == "in-place" or self.keep == "best"):
             raise UsageError(
                 "the full network cannot be kept as it is",
                 why="it is to teach as it learns" if self.teacher == "in-place" else "the best weights are found by it",
                 fix="leave full at 'auto', or pass teacher='frozen' and keep='average'",
             )
-        if self.weight_decay is not None and not self.weight_decay >= 0:
-            raise UsageError(f"weight_decay is {self.weight_decay}", fix="pass a number from 0")
-        if not isinstance(self.seed, int) or not -_SEEDS <= self.seed < _SEEDS:
+        decay = self.weight_decay
+        if decay is not None and not (_is_number(decay) and 0 <= decay < math.inf):
+            raise UsageError(f"weight_decay is {decay!r}", fix="pass a number from 0")
+        if not _is_number(self.seed, int) or not -_SEEDS <= self.seed < _SEEDS:
             raise UsageError(f"seed is {self.seed!r}", fix="pass a whole number of at most 63 bits")
         listed = isinstance(self.ratios, tuple | list)
         if not listed or any(not isinstance(ratio, float) or not 0 < ratio < 1 for ratio in self.ratios):
@@ -121,3 +127,7 @@ class Recipe:
         """Inverse of to_json."""
         known: dict[str, Any] = values | {"ratios": tuple(values["ratios"])}
         return cls(**known)
+
+
+def _is_number(value: object, kind: Any = (int, float)) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
