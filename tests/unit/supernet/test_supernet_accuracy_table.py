@@ -376,3 +376,26 @@ def test_a_table_of_another_space_and_a_text_that_is_no_table_are_refused(net: S
         AccuracyTable.from_json(table.to_json(), smaller.space)
     with pytest.raises(UsageError, match="no accuracy table"):
         AccuracyTable.from_json('{"anchors": []}', net.space)
+
+
+def test_a_budget_goes_into_anchors_where_subnets_have_weights_of_their_own() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    net = elastic(randomised(ResidualNet(8)).eval(), (torch.randn(1, 3, 8, 8),), divisor=2)
+    net.fit(batches(), steps=2, precision="float32")
+    table = accuracy_table(net, batches(), max_evaluations=14, evaluation_images=80)
+    assert (table.provenance.probes, table.provenance.evaluations, table.provenance.probe_images) == (0, 14, 0)
+    assert any("No change was probed" in note for note in table.notes)
+    changes = {(f.name, f.choice): f.divergence for f in table.factors}
+    assert len(changes) == sum(len(d.choices) - 1 for d in net.space.dimensions)
+    for dimension in net.space.dimensions:
+        found = [changes[dimension.name, choice] for choice in dimension.choices[:-1]]
+        assert found == sorted(found, reverse=True)
+        assert 0 < found[0] < 1
+    back = AccuracyTable.from_json(table.to_json(), net.space)
+    assert back == table
+    assert back.predict(net.space.smallest()) == table.predict(net.space.smallest())
+    # Asked for a number of anchors, or for none, it probes.
+    assert small_table(net, anchors=1).provenance.probes > 0
+    with pytest.raises(UsageError, match="too few"):
+        accuracy_table(net, batches(), max_evaluations=10)

@@ -20,11 +20,23 @@ _ANCHORS_PER_DIMENSION = 2
 
 @dataclass(frozen=True, slots=True)
 class Agenda:
-    """Changes probed alone, changes left to interpolation, and how many anchors are evaluated."""
+    """Changes probed alone, changes that are not, and how many anchors are evaluated."""
 
     singles: tuple[Change, ...]
     interpolated: tuple[Change, ...]
     anchors: int
+
+    @classmethod
+    def unprobed(cls, space: SearchSpace, runs: int) -> Agenda:
+        """Nothing is probed: all `runs` but that of the full network are anchors. Raises: UsageError for too few."""
+        if runs <= _ANCHORS:
+            raise UsageError(
+                f"{runs} evaluations are too few",
+                why=f"at least {_ANCHORS} subnets are evaluated beside the full network",
+                fix=f"raise max_evaluations to at least {_ANCHORS + 1}",
+            )
+        every = [(d.name, choice) for d in space.dimensions for choice in d.choices[:-1]]
+        return cls((), tuple(every), runs - 1)
 
     @classmethod
     def of(cls, space: SearchSpace, runs: int | None, anchors: int | None) -> Agenda:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tailorbird.errors import UsageError
-from tailorbird.supernet.accuracy.additive import Additive
+from tailorbird.supernet.accuracy.additive import SIZE, Additive
 from tailorbird.supernet.accuracy.agenda import Agenda, config_of
 from tailorbird.supernet.accuracy.anchors import choose_anchors
 from tailorbird.supernet.accuracy.decay import DecayCurve
@@ -59,7 +59,8 @@ def accuracy_table(
     then says which share of the held-out samples it holds, since probes on samples the weights have seen promise too
     much. max_evaluations: subnets run at most, probes, anchors and the full network together: each dimension's
     smallest choice is probed, two anchors for each dimension come next, then the other choices, which are otherwise
-    interpolated. seed: decides which anchors. workers: processes of one thread each, whose results do not depend on
+    interpolated. Where subnets learnt weights of their own nothing is probed within such a limit and all are anchors,
+    see `additive`, unless `anchors` says how many. seed: decides which anchors. workers: processes of one thread each, whose results do not depend on
     their number; None computes here with torch's threads. cache: a folder in which every probe and evaluation is kept,
     found again by weights, search space, samples and options. anchors: subnets evaluated; by default as many as
     `max_evaluations` leaves room for, or 10. on_progress: called with (done, all) over probes and evaluations.
@@ -69,7 +70,8 @@ def accuracy_table(
     """
     _check(net, anchors, workers, probe_images, recalibration_images, evaluation_images)
     judge, begin = Task.of(task), time.monotonic()
-    agenda = Agenda.of(net.space, max_evaluations, anchors)
+    by_size = net.learnt is not None and max_evaluations is not None and anchors is None
+    agenda = _agenda(net, max_evaluations, anchors, by_size=by_size)
     anchors, runs = agenda.anchors, agenda.anchors + bool(agenda.anchors)
     with torch.random.fork_rng():  # loaders draw from the global generator
         held = Samples.of(net, loader, max(probe_images, evaluation_images if anchors else 0), "evaluate")
@@ -83,10 +85,13 @@ def accuracy_table(
     memory = Memory.of(net, judge, cache)
     progress = _Progress(len(agenda.singles) + runs, on_progress)
 
-    prober = Prober(net, judge, probing.chunks(probe_images, _PROBE_BATCH, whole=whole))
+    prober = Prober(net, judge, () if by_size else probing.chunks(probe_images, _PROBE_BATCH, whole=whole))
     configs = [config_of(net.space, change) for change in agenda.singles]
     probed = prober.all(configs, memory, workers, progress.counter(len(configs), len(prober.batches)))
-    model = Additive.of(net.space, agenda, [probed.divergences[config] for config in configs])
+    if by_size:
+        model = Additive.by_size(net)
+    else:
+        model = Additive.of(net.space, agenda, [probed.divergences[config] for config in configs])
     found: list[Judged] = []
     if evaluator is not None:
         chosen = choose_anchors(net.space, model.divergence, anchors, seed)
@@ -123,7 +128,7 @@ def accuracy_table(
             probe_images=sum(batch.size for batch in prober.batches),
             recalibration_images=sum(batch.size for batch in recalibrated),
             evaluation_images=judging.count if anchors else 0,
-            probe_sha256=probing.sha256(),
+            probe_sha256=probing.sha256() if configs else "",
             recalibration_sha256=(source or held).sha256() if recalibrated else "",
             evaluation_sha256=judging.sha256() if anchors else "",
             network_sha256=net_digest(net),
@@ -134,6 +139,10 @@ def accuracy_table(
             seconds=time.monotonic() - begin,
         ),
     )
+
+
+def _agenda(net: SuperNet, runs: int | None, anchors: int | None, *, by_size: bool) -> Agenda:
+    return Agenda.unprobed(net.space, runs or 0) if by_size else Agenda.of(net.space, runs, anchors)
 
 
 def _fitted(model: Additive, full: float, anchors: Sequence[Anchor]) -> tuple[DecayCurve, Kriging]:
@@ -207,7 +216,9 @@ def _notes(
     elif used < wanted:
         yield f"{used} of {wanted} anchors: the search space has no more, or their metric is no number."
     unprobed = sum(not factor.probed for factor in model.factors)
-    if unprobed:
+    if model.basis == SIZE:
+        yield "No change was probed: each is weighed by the MACs and parameters that it removes."
+    elif unprobed:
         yield (
             f"{unprobed} of {len(model.factors)} choices were not probed but interpolated between those of their "
             "dimension that were."

@@ -1,6 +1,7 @@
 """AccuracyTable: the accuracy of every subnet, predicted without training a predictor.
 
-A subnet's divergence from the full network follows from probes on held-out samples, without labels (see `additive`).
+A subnet's divergence from the full network follows from probes on held-out samples, without labels, or from what it
+removes (see `additive`).
 One decreasing curve through a few subnets that were recalibrated and really evaluated turns it into accuracy, and what
 the curve leaves at them is carried over to similar subnets (see `kriging`).
 """
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tailorbird.errors import UsageError
-from tailorbird.supernet.accuracy.additive import Additive, Factor
+from tailorbird.supernet.accuracy.additive import ANSWERS, Additive, Factor
 from tailorbird.supernet.accuracy.confirm import confirm
 from tailorbird.supernet.accuracy.decay import DecayCurve
 from tailorbird.supernet.accuracy.evaluation import Evaluation
@@ -90,7 +91,8 @@ class AccuracyTable:
         return self.model.factors
 
     def divergence(self, config: Config) -> float:
-        """Predicted distance of a configuration's answers from the full network's; for classes in nats.
+        """Predicted distance of a configuration's answers from the full network's; for classes in nats. In a table
+        without probes, about the share of MACs and parameters that it removes.
 
         Raises: UsageError for an invalid configuration.
         """
@@ -117,6 +119,7 @@ class AccuracyTable:
                 "provenance": asdict(self.provenance),
                 "curve": asdict(self.curve),
                 "correction": self.correction.to_json(),
+                "basis": self.model.basis,
                 "factors": [asdict(factor) for factor in self.factors],
                 "anchors": [
                     {"config": json.loads(a.config.to_json()), "divergence": a.divergence, "accuracy": a.accuracy}
@@ -166,4 +169,4 @@ def _model(data: dict[str, Any], space: SearchSpace) -> Additive:
             why=f"it has {len(factors)} factors, which are not the choices of this one",
             fix="compile the network with the options it had when the table was made",
         )
-    return Additive(space, factors)
+    return Additive(space, factors, data.get("basis", ANSWERS))
