@@ -60,10 +60,11 @@ def accuracy_table(
     much. max_evaluations: subnets run at most, probes, anchors and the full network together: each dimension's
     smallest choice is probed, two anchors for each dimension come next, then the other choices, which are otherwise
     interpolated. Where subnets learnt weights of their own nothing is probed within such a limit and all are anchors,
-    see `additive`, unless `anchors` says how many. seed: decides which anchors. workers: processes of one thread each, whose results do not depend on
-    their number; None computes here with torch's threads. cache: a folder in which every probe and evaluation is kept,
-    found again by weights, search space, samples and options. anchors: subnets evaluated; by default as many as
-    `max_evaluations` leaves room for, or 10. on_progress: called with (done, all) over probes and evaluations.
+    see `additive`, unless `anchors` says how many. seed: decides which anchors. workers: processes of one thread each,
+    whose results do not depend on their number; None computes here with torch's threads. cache: a folder in which every
+    probe and evaluation is kept, found again by weights, search space, samples and options. anchors: subnets evaluated;
+    by default as many as `max_evaluations` leaves room for, or 10. on_progress: called with (done, all) over probes and
+    evaluations.
 
     Raises: UsageError for an empty loader, missing or impossible labels, or impossible options; InputShapeError for
     inputs that do not fit; EnvironmentFaultError when worker processes die.
