@@ -39,6 +39,7 @@ from tailorbird_agent.ledger import Ledger
 from tailorbird_agent.listeners import control_server, inference_server, listen_tcp, listen_unix
 from tailorbird_agent.notify import keep_watchdog_fed, notify
 from tailorbird_agent.regions import Audience, Regions
+from tailorbird_agent.runtimes import memory
 from tailorbird_agent.sensing import Sensing
 from tailorbird_agent.service import AgentService, Parts
 from tailorbird_agent.sockets import check_tcp, lock_state, prepare_folder
@@ -176,6 +177,7 @@ class Daemon:
         spawn(self._sensing.feed(self.models.workers, config.sensor_interval_s, self._tell))
         spawn(keep_watchdog_fed())
         spawn(self._tidy())
+        spawn(asyncio.to_thread(memory.settle))
         return line
 
     async def stop(self) -> None:

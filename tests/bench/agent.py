@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from tailorbird.device import Device
-from tests.bench import agent_idle, agent_overhead, agent_swap, agent_switch
+from tests.bench import agent_footprint, agent_idle, agent_overhead, agent_soak, agent_swap, agent_switch
 from tests.bench.outcome import Outcome, arguments, publish
 
 
@@ -22,8 +22,10 @@ def main() -> None:
                 agent_overhead.measure(outcome, device, runs=1000 if full else 200)
                 agent_switch.measure(outcome, device, switches=1000 if full else 200)
                 agent_swap.measure(outcome, device, swaps=100 if full else 10, requests=20_000 if full else 2_000)
+                agent_soak.measure(outcome, device, agent.pid, seconds=1800 if full else 30)
         finally:
             agent.stop()
+        agent_footprint.measure(outcome, Path(folder))
     publish(outcome, options.json)
 
 

@@ -22,6 +22,7 @@ from tailorbird_agent.deploy.trial import Pace, Trial
 from tailorbird_agent.errors import AgentError, BundleError, RequestError, ServingError, StoreError, reason_of
 from tailorbird_agent.events import EventLog
 from tailorbird_agent.ledger import Ledger
+from tailorbird_agent.runtimes import memory
 from tailorbird_agent.store.blobs import Blobs
 from tailorbird_agent.worker.failure import WorkerError
 from tailorbird_agent.worker.plan import Answer
@@ -373,6 +374,7 @@ class ModelRunner:
         self._trial = (serving, Trial(pace, excess_us)) if self._live.phase is Phase.TRIAL else None
         before = self.pointer.move(serving)
         self._around.spawn(self._watch(serving))
+        self._around.spawn(asyncio.to_thread(memory.settle))  # after uploads and checks of large files
         if before is not None:
             self._around.spawn(self._retire(before))
 

@@ -61,6 +61,7 @@ class LiteRtRuntime:
                     raise ModuleInvalidError(f"{module.name} is not a .tflite file")
             interpreter = self._interpreter_class(model_path=str(module), num_threads=threads)
             interpreter.allocate_tensors()
+            memory.drop_pages(module)  # XNNPACK holds a packed copy of the weights
         except (OSError, ValueError, RuntimeError) as error:
             raise ModuleInvalidError(f"LiteRT does not accept {module.name}: {error}") from error
         return LiteRtModule(interpreter)

@@ -70,6 +70,11 @@ class RungLoader:
         with _in_words(self._plan.model):
             return _bring_up(rung, self._plan, self._runtimes[rung.runtime], first, warm_up_runs=0)[0]
 
+    def warm(self, rung: ResidentRung) -> None:
+        """Run a loaded rung once. Raises as verify."""
+        with _in_words(self._plan.model):
+            rung.module.run(next(iter(self._golden_inputs.values())))
+
 
 def load_ladder(plan: ServePlan) -> tuple[dict[str, ResidentRung], tuple[RungCheck, ...]]:
     """All rungs of a plan by name, smallest first, and how each came up. Raises WorkerError as RungLoader does."""

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tailorbird_agent.adapt import RungProfile, make_ladder
+from tailorbird_agent.runtimes import memory as process_memory
 from tailorbird_agent.runtimes.base import Array
 from tailorbird_agent.worker.arena import Layout
 from tailorbird_agent.worker.channel import Channel, Message
@@ -239,6 +240,9 @@ def _load(plan: ServePlan) -> tuple[Residency[ResidentRung], tuple[RungCheck, ..
             loaded[index] = rung
         else:
             rung.close()
+    process_memory.settle()
+    for rung in loaded.values():
+        loader.warm(rung)
     residency = Residency(sizes_bytes, lambda index: loader.load(ordered[index]), plan.memory_bytes, loaded)
     by_rung = {check.rung: check for check in checks}
     return residency, tuple(by_rung[rung.name] for rung in plan.rungs), [rung.name for rung in ordered]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tailorbird.device.address import MAX_SOCKET_PATH_BYTES
@@ -64,10 +65,19 @@ class LocalAgent:
         return self._process.pid
 
     @classmethod
-    def start(cls, state_dir: Path, *, name: str | None = None, timeout_s: float = _READY_S) -> LocalAgent:
+    def start(
+        cls,
+        state_dir: Path,
+        *,
+        name: str | None = None,
+        timeout_s: float = _READY_S,
+        python: str | Path = sys.executable,
+        options: Sequence[str] = (),
+    ) -> LocalAgent:
         """Start `tailorbird-agent run` and wait until it serves.
 
-        Its messages go to <state_dir>/agent.log. Raises DeviceUnreachableError when it does not become ready.
+        python: of the environment that the agent runs in; options: further ones of its command line. Its messages go to
+        <state_dir>/agent.log. Raises DeviceUnreachableError when it does not become ready.
         """
         sockets = socket_dir(state_dir)
         for folder in (state_dir, sockets):
@@ -75,8 +85,8 @@ class LocalAgent:
         if sockets != state_dir.absolute():
             _require_private(sockets)
         log = state_dir / "agent.log"
-        command = [sys.executable, "-m", "tailorbird_agent", "run", "--state", str(state_dir.absolute())]
-        command += ["--socket-dir", str(sockets)]
+        command = [str(python), "-m", "tailorbird_agent", "run", "--state", str(state_dir.absolute())]
+        command += ["--socket-dir", str(sockets), *options]
         if name is not None:
             command += ["--name", name]
         with log.open("ab") as errors:
