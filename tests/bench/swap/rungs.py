@@ -146,17 +146,13 @@ def memory() -> dict[str, Any]:
     """PSS of a worker with next to no model, with the largest rung, and with each rung held and its neighbours."""
     nets = _large(1)
     with agent(model_memory_bytes=1) as device:
-        _serve(device, "memory", [affine((1, 1, 32, 32))])
-        base = _pss_mib(device)
-        served = _serve(device, "memory", nets[-1:])
-        largest = _pss_mib(device)
+        base = _settled_mib(device, _serve(device, "memory", [affine((1, 1, 32, 32))]))
+        largest = _settled_mib(device, _serve(device, "memory", nets[-1:]))
         served = _serve(device, "memory", nets)
         held = {}
         for rung in served.bundle.manifest.rungs:
             device.set_policy("memory", f"static:{rung.name}")
-            for _ in range(3):  # between two answers the worker loads and unloads what has to
-                Caller(device, served).ask()
-            held[rung.name] = _pss_mib(device)
+            held[rung.name] = _settled_mib(device, served)
         device.set_policy("memory", "two-channel")
     modules = {
         rung.name: len(built.module) / _MIB
@@ -165,7 +161,9 @@ def memory() -> dict[str, Any]:
     return {"base_mib": base, "largest_mib": largest, "held_mib": held, "module_mib": modules}
 
 
-def _pss_mib(device: Device) -> float:
-    """Proportional set size of the worker of the model "memory"."""
+def _settled_mib(device: Device, served: Served) -> float:
+    """Proportional set size of the worker of the model "memory", after a few answers."""
+    for _ in range(3):  # between two answers the worker loads and unloads what has to
+        Caller(device, served).ask()
     rollup = Path(f"/proc/{device.deployment('memory').worker_pid}/smaps_rollup").read_text()
     return next(int(line.split()[1]) / 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
