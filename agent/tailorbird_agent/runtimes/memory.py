@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,14 +28,13 @@ def settle() -> None:
 
 
 def drop_pages(file: Path) -> None:
-    """Let go of a file's pages that this process has mapped to read, in the page cache as well where nobody else maps
-    it. Those that are read again come back by themselves.
+    """Let go of a file's pages that this process has mapped to read; those that are read come back by themselves.
+
+    They stay in the page cache, which the kernel empties when it has to: a rung loaded again must not wait for the disk.
     """
     with contextlib.suppress(OSError):
         wanted = str(file.resolve())
         _drop(span for span, rights, path in _mapped_files() if path == wanted and rights == "r--s")
-        with file.open("rb") as opened:
-            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _trim() -> None:

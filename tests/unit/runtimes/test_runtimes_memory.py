@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
+import os
 from pathlib import Path
 
 from tailorbird_agent.runtimes import memory
@@ -41,6 +43,27 @@ def test_what_was_written_into_a_private_mapping_stays(tmp_path: Path) -> None:
         memory.drop_pages(path)
         memory.settle()
         assert view[:] == b"x" * SIZE
+
+
+def cached_pages(path: Path) -> int:
+    """How many pages of a file the kernel holds in memory."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapping:
+        pages = (ctypes.c_ubyte * (len(mapping) // mmap.PAGESIZE))()
+        start = ctypes.c_char.from_buffer(mapping)
+        address = ctypes.c_void_p(ctypes.addressof(start))
+        assert ctypes.CDLL(None).mincore(address, ctypes.c_size_t(len(mapping)), pages) == 0
+        del start  # it would keep the mapping open
+        return sum(page & 1 for page in pages)
+
+
+def test_a_module_that_is_loaded_again_does_not_wait_for_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "module"
+    with path.open("wb") as file:
+        file.write(bytes(16 * mmap.PAGESIZE))
+        file.flush()
+        os.fsync(file.fileno())  # only what is on the disk can leave the cache
+    memory.drop_pages(path)
+    assert cached_pages(path) == 16
 
 
 def test_a_file_that_is_gone_is_nothing_to_let_go(tmp_path: Path) -> None:
