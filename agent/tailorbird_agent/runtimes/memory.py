@@ -30,7 +30,7 @@ def settle() -> None:
 def drop_pages(file: Path) -> None:
     """Let go of a file's pages that this process has mapped to read; those that are read come back by themselves.
 
-    They stay in the page cache, which the kernel empties when it has to: a rung loaded again must not wait for the disk.
+    They stay in the page cache, which the kernel empties when it has to: a rung loaded again must not wait for a disk.
     """
     with contextlib.suppress(OSError):
         wanted = str(file.resolve())
