@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from tailorbird.errors import UsageError
 
@@ -129,5 +129,5 @@ class Recipe:
         return cls(**known)
 
 
-def _is_number(value: object, kind: Any = (int, float)) -> bool:
+def _is_number(value: object, kind: Any = (int, float)) -> TypeGuard[float]:
     return isinstance(value, kind) and not isinstance(value, bool)
