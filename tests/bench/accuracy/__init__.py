@@ -15,5 +15,6 @@ by fixed seeds and used for evaluation alone: no predictor, no training and no s
 
 Time. A training budget is counted on a CPU clock (see `clock`), so that other work on the machine does not shorten it.
 Every stage is kept in `--work`, by the content of its settings: a run that was stopped goes on where it was, and the
-object always tells of everything that is there.
+object always tells of everything that is there. The full suite takes most of a day on two cores: `--earlier out.json`
+keeps the cases of an earlier object that the work folder knows nothing of, so it may be run case by case.
 """

@@ -23,6 +23,7 @@ from tailorbird.cache import code_version
 from tailorbird.supernet import SuperNet
 from tailorbird.types import Config
 from tests.bench.accuracy import (
+    earlier,
     figures,
     frontier,
     latency_stage,
@@ -40,7 +41,7 @@ from tests.bench.accuracy.subnets import drawn
 from tests.bench.accuracy.summary import summary
 from tests.bench.accuracy.work import Work
 from tests.bench.equal_latency import headline
-from tests.bench.outcome import Outcome, publish
+from tests.bench.outcome import Outcome, machine, publish
 
 SCHEMA = "tailorbird.bench.accuracy/1"
 STAGES = ("original", "train", "evaluate", "predict", "frontier", "headline")
@@ -90,6 +91,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, help="predictor seeds, instead of the suite's")
     parser.add_argument("--batch", type=int, help="training images in a step")
     parser.add_argument("--fit", type=json.loads, help="further options of SuperNet.fit as a JSON object")
+    parser.add_argument(
+        "--earlier", type=Path, help="an object whose cases are kept where this run knows nothing of them"
+    )
     parser.add_argument("--summary", action="store_true", help="print tables on stderr as well")
     options = parser.parse_args()
     suite = QUICK if options.suite == "quick" else FULL
@@ -188,6 +192,7 @@ def _report(outcome: Outcome, options: argparse.Namespace, asked: list[Case], wo
     for name, case in cases.items():
         if original.known(case) is not None or training.known(case) is not None:
             found[name], rows = figures.of_case(case)
+            found[name]["machine"] = machine()
             outcome.rows += rows
         if name in {one.name for one in suite}:
             stages = sum(record.wall_seconds for record in work.used.values())
@@ -206,6 +211,8 @@ def _report(outcome: Outcome, options: argparse.Namespace, asked: list[Case], wo
         "references": figures.REFERENCES,
         "published": {"fastnas": targets.FASTNAS},
     }
+    if options.earlier is not None:
+        earlier.keep(outcome, options.earlier)
     whole = options.suite == "quick" and all(_complete(found.get(case.name)) for case in suite)
     lean = all(record.threads <= _QUICK_THREADS for record in used)
     elapsed = max(stages, time.monotonic() - begin)
