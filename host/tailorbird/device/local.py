@@ -71,13 +71,13 @@ class LocalAgent:
         *,
         name: str | None = None,
         timeout_s: float = _READY_S,
-        python: str | Path = sys.executable,
+        python: str | Path | None = None,
         options: Sequence[str] = (),
     ) -> LocalAgent:
         """Start `tailorbird-agent run` and wait until it serves.
 
-        python: of the environment that the agent runs in; options: further ones of its command line. Its messages go to
-        <state_dir>/agent.log. Raises DeviceUnreachableError when it does not become ready.
+        python: of the environment that the agent runs in, by default this one; options: further ones of its command
+        line. Its messages go to <state_dir>/agent.log. Raises DeviceUnreachableError when it does not become ready.
         """
         sockets = socket_dir(state_dir)
         for folder in (state_dir, sockets):
@@ -85,7 +85,7 @@ class LocalAgent:
         if sockets != state_dir.absolute():
             _require_private(sockets)
         log = state_dir / "agent.log"
-        command = [str(python), "-m", "tailorbird_agent", "run", "--state", str(state_dir.absolute())]
+        command = [str(python or sys.executable), "-m", "tailorbird_agent", "run", "--state", str(state_dir.absolute())]
         command += ["--socket-dir", str(sockets), *options]
         if name is not None:
             command += ["--name", name]
