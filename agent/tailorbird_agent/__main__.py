@@ -69,12 +69,14 @@ def _config(options: argparse.Namespace) -> Config:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from tailorbird_agent import gone
     from tailorbird_agent.daemon import run
 
     config = _config(options)
     logging.basicConfig(
         level=config.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    gone.keep_quiet()
     asyncio.run(run(config))
     return 0
 
