@@ -1,42 +1,20 @@
-"""The stock Open Inference Protocol client, in a process of its own: its messages and ours share names."""
+"""What the stock client of the Open Inference Protocol gets from an agent."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from agentkit.bundles import make_bundle, sample
 from agentkit.process import Agent
+from stock_client import told_by
 
 SHAPE = (1, 16)
 
 CLIENT = """
-import asyncio, json, queue, sys
-import numpy as np
-import tritonclient.grpc as triton
+import asyncio, queue
 import tritonclient.grpc.aio as triton_aio
-from tritonclient.utils import InferenceServerException
 
-address, seed = sys.argv[1], 5
-x = np.random.default_rng(seed).standard_normal((1, 16)).astype(np.float32)
-
-def inputs(value=x, name="x"):
-    tensor = triton.InferInput(name, value.shape, "FP32")
-    tensor.set_data_from_numpy(value)
-    return [tensor]
-
-def refusal(call):
-    try:
-        call()
-    except InferenceServerException as error:
-        return [error.status(), error.message()]
-    return None
-
-client = triton.InferenceServerClient(address)
 metadata = client.get_model_metadata("toy")
 answers = {
     version: client.infer("toy", inputs(), model_version=version, request_id="id-7") for version in ("", "r0", "r1")
@@ -50,7 +28,7 @@ health = {
 }
 
 async def many():
-    async with triton_aio.InferenceServerClient(address) as other:
+    async with triton_aio.InferenceServerClient(sys.argv[1]) as other:
         done = await asyncio.gather(*(other.infer("toy", inputs()) for _ in range(64)))
         return [float(each.as_numpy("y")[0, 0]) for each in done]
 
@@ -69,7 +47,7 @@ def stream():
 index = client.get_model_repository_index().models
 statistics = client.get_inference_statistics("toy", "r1").model_stats
 everything = client.get_inference_statistics().model_stats
-print(json.dumps({
+say({
     "stream": stream(),
     "index": [[m.name, m.version, m.state] for m in index],
     "statistics": [
@@ -95,7 +73,7 @@ print(json.dumps({
         "model": refusal(lambda: client.infer("nobody", inputs())),
         "version": refusal(lambda: client.infer("toy", inputs(), model_version="r9")),
     },
-}))
+})
 """
 
 
@@ -105,13 +83,8 @@ def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with Agent(tmp_path_factory.mktemp("agent") / "s", "--tcp", "127.0.0.1:0") as agent:
         agent.deploy(make_bundle(1))
         address = agent.fields["tcp"] if request.param == "tcp" else f"unix:{agent.fields['inference']}"
-        command = [sys.executable, "-W", "ignore", "-c", CLIENT, address]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=120, check=False, cwd=Path(__file__).parent
-        )
-        assert done.returncode == 0, done.stderr
-        result: dict[str, Any] = json.loads(done.stdout)
-        return result
+        found: dict[str, Any] = told_by(address, CLIENT)
+        return found
 
 
 def test_the_stock_client_sees_server_and_model(seen: dict[str, Any]) -> None:
